@@ -1,0 +1,90 @@
+//! What the engine tells.
+
+use super::{DeviceInfo, EngineError, GenerateSpec, JobId, ModelInfo, Rgb8Image};
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the prompt.
+    EncodingPrompt,
+    /// Drawing the scale with this index, from 0.
+    Scale(usize),
+    /// Turning the last scale into pixels.
+    Decoding,
+}
+
+/// What the engine tells. Every event of a job carries its number, so late ones can be dropped.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The device is open.
+    DeviceReady {
+        /// Which one, and why.
+        device: DeviceInfo,
+    },
+    /// A model is ready to draw.
+    ModelLoaded {
+        /// What it is.
+        model: ModelInfo,
+    },
+    /// A model could not be loaded; the one before it, if any, is still there.
+    ModelFailed {
+        /// Why.
+        error: EngineError,
+    },
+    /// A job left the queue.
+    Started {
+        /// The job.
+        job: JobId,
+        /// Token grids `(height, width)`, coarse to fine.
+        schedule: Vec<(usize, usize)>,
+        /// Size of the finished picture in pixels, `(width, height)`.
+        size_px: (u32, u32),
+        /// Things done otherwise than asked, each a sentence for the user.
+        notes: Vec<String>,
+    },
+    /// A job reached this stage.
+    Stage {
+        /// The job.
+        job: JobId,
+        /// Where it is.
+        stage: Stage,
+    },
+    /// A scale is drawn and decoded.
+    ScaleDone {
+        /// The job.
+        job: JobId,
+        /// Which scale, from 0.
+        scale_index: usize,
+        /// How many there are.
+        scale_count: usize,
+        /// The picture so far; early scales at their own, smaller size.
+        preview: Rgb8Image,
+        /// Seconds since the job started.
+        elapsed_secs: f32,
+    },
+    /// The picture is finished.
+    ImageDone {
+        /// The job.
+        job: JobId,
+        /// The finished picture.
+        image: Rgb8Image,
+        /// The wish it fulfils, as it was carried out (ratio and lists filled in).
+        spec: GenerateSpec,
+        /// Seconds since the job started.
+        elapsed_secs: f32,
+        /// Share of that time spent on previews, 0–1.
+        preview_share: f32,
+    },
+    /// The job was stopped by the user.
+    Cancelled {
+        /// The job.
+        job: JobId,
+    },
+    /// The job stopped for this reason.
+    Failed {
+        /// The job.
+        job: JobId,
+        /// Why; shown to the user.
+        error: EngineError,
+    },
+}

@@ -1,0 +1,41 @@
+//! A picture as it crosses the boundary: shared bytes and a size.
+
+use std::sync::Arc;
+
+/// An 8-bit RGB picture, row by row from the top, three bytes a pixel.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rgb8Image {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// `width * height * 3` bytes, red first.
+    pub pixels: Arc<[u8]>,
+}
+
+impl Rgb8Image {
+    /// Wraps `pixels`; `None` when their number does not fit the size.
+    pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Option<Self> {
+        let wanted = (width as usize).checked_mul(height as usize)?.checked_mul(3)?;
+        (pixels.len() == wanted).then(|| Self {
+            width,
+            height,
+            pixels: pixels.into(),
+        })
+    }
+
+    /// The colour at (`x`, `y`); `None` outside.
+    pub fn pixel(&self, x: u32, y: u32) -> Option<[u8; 3]> {
+        if x >= self.width || y >= self.height {
+            return None;
+        }
+        let start = (y as usize * self.width as usize + x as usize) * 3;
+        self.pixels.get(start..start + 3)?.try_into().ok()
+    }
+}
+
+impl std::fmt::Debug for Rgb8Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rgb8Image({}x{})", self.width, self.height)
+    }
+}

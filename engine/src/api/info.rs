@@ -1,0 +1,73 @@
+//! What the engine says about the device it runs on and the model it holds.
+
+use serde::{Deserialize, Serialize};
+
+/// Which device to compute on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// A real GPU when there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The GPU with this place in the list, the best one when `None`.
+    Gpu(Option<usize>),
+    /// The processor, without any graphics driver.
+    Cpu,
+    /// A software Vulkan driver; slow, for tests.
+    Software,
+}
+
+/// Kind of a compute device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    /// A graphics card or the graphics part of a processor.
+    Gpu,
+    /// The processor.
+    Cpu,
+    /// A graphics driver that computes on the processor.
+    Software,
+}
+
+/// The device the engine computes on, or one it could.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// What sort of device.
+    pub kind: DeviceKind,
+    /// The name its driver gives, for people.
+    pub name: String,
+    /// Vulkan, Metal, Dx12, Gl; empty for the CPU.
+    pub backend: String,
+    /// Why this device was chosen, or why it was not; one sentence.
+    pub reason: String,
+}
+
+/// One aspect ratio a model can draw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RatioInfo {
+    /// Height over width.
+    pub ratio: f32,
+    /// Width in pixels at the model's usual number of scales.
+    pub width: u32,
+    /// Height in pixels at the model's usual number of scales.
+    pub height: u32,
+}
+
+/// What the window needs to know of a loaded model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Name for people.
+    pub name: String,
+    /// One quiet line: what this model can draw.
+    pub about: String,
+    /// Number of weights of transformer, tokenizer and text encoder together.
+    pub parameters: u64,
+    /// Scales drawn unless asked otherwise.
+    pub scale_count: usize,
+    /// Guidance that suits the model.
+    pub cfg: f32,
+    /// Temperature that suits the model.
+    pub tau: f32,
+    /// Ratios it can draw, square first.
+    pub ratios: Vec<RatioInfo>,
+    /// Prompts that work well.
+    pub example_prompts: Vec<String>,
+}

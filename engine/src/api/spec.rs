@@ -1,0 +1,113 @@
+//! What a user can wish for when drawing.
+
+use serde::{Deserialize, Serialize};
+
+/// How many pixels a picture has, named as the published models name it.
+///
+/// A budget selects a prefix of the scale schedule of a ratio (Infinity,
+/// arXiv 2412.04431, section 3.1): 7, 10, 12 or 13 scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PixelBudget {
+    /// About 256×256 pixels, 7 scales.
+    #[serde(rename = "0.06M")]
+    P006M,
+    /// About 512×512 pixels, 10 scales.
+    #[serde(rename = "0.25M")]
+    P025M,
+    /// About 768×768 pixels, 12 scales.
+    #[serde(rename = "0.60M")]
+    P060M,
+    /// About 1024×1024 pixels, 13 scales.
+    #[serde(rename = "1M")]
+    P1M,
+}
+
+impl PixelBudget {
+    /// All budgets, small to large.
+    pub const ALL: [Self; 4] = [Self::P006M, Self::P025M, Self::P060M, Self::P1M];
+
+    /// Number of scales this budget takes from the schedule.
+    pub const fn scale_count(self) -> usize {
+        match self {
+            Self::P006M => 7,
+            Self::P025M => 10,
+            Self::P060M => 12,
+            Self::P1M => 13,
+        }
+    }
+
+    /// The published name, such as `0.06M`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::P006M => "0.06M",
+            Self::P025M => "0.25M",
+            Self::P060M => "0.60M",
+            Self::P1M => "1M",
+        }
+    }
+
+    /// The budget with this published name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|budget| budget.name() == name)
+    }
+}
+
+/// The wish for one picture. The same wish on the same model and device gives the same picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GenerateSpec {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it should not show; empty for none.
+    #[serde(default)]
+    pub negative_prompt: String,
+    /// Height over width. The nearest ratio of the schedule table is drawn.
+    pub ratio: f32,
+    /// Number of scales to draw; `None` for as many as the model was made for.
+    #[serde(default)]
+    pub scale_count: Option<usize>,
+    /// Classifier-free guidance: one value for all scales, or one per scale. 1 is off, 3–5 usual.
+    pub cfg: Vec<f32>,
+    /// Sampling temperature: one value for all scales, or one per scale. 0.5–1 usual.
+    pub tau: Vec<f32>,
+    /// 1 takes the likelier value of every bit, 0 and 2 and more sample.
+    #[serde(default = "default_top_k")]
+    pub top_k: usize,
+    /// A bit value less likely than `1 - top_p` is never drawn; 0 is off.
+    #[serde(default = "default_top_p")]
+    pub top_p: f32,
+    /// Where guidance is applied: 0 for the logits, `-n` for the output of the n-th last layer.
+    #[serde(default = "default_cfg_layers")]
+    pub cfg_insertion_layers: Vec<i32>,
+    /// Seed of the counter-based random numbers.
+    pub seed: u64,
+}
+
+const fn default_top_k() -> usize {
+    900
+}
+
+const fn default_top_p() -> f32 {
+    0.97
+}
+
+fn default_cfg_layers() -> Vec<i32> {
+    vec![0]
+}
+
+impl GenerateSpec {
+    /// A square picture of `prompt` with the usual settings.
+    pub fn new(prompt: impl Into<String>, seed: u64) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative_prompt: String::new(),
+            ratio: 1.0,
+            scale_count: None,
+            cfg: vec![3.0],
+            tau: vec![0.5],
+            top_k: default_top_k(),
+            top_p: default_top_p(),
+            cfg_insertion_layers: default_cfg_layers(),
+            seed,
+        }
+    }
+}
