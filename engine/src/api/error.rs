@@ -137,6 +137,11 @@ impl EngineError {
         }
     }
 
+    /// A mistake in this program, or a device that failed.
+    pub fn internal(what: impl Into<String>) -> Self {
+        Self::Internal { what: what.into() }
+    }
+
     /// A model refused for `reason`.
     pub fn bad_model(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::BadModel {
