@@ -107,9 +107,20 @@ pub struct Slot<'a> {
     pub shape: Vec<usize>,
     /// Its first value.
     pub init: Init,
+    /// Whether it stays on the processor while drawing (a table larger than a graphics buffer).
+    pub on_host: bool,
 }
 
 impl Slot<'_> {
+    /// Puts `values` where the weight belongs: `device`, or the processor for a host table.
+    pub fn fill(&mut self, values: Vec<f32>, device: &Device) {
+        if self.on_host && !device.is_autodiff() {
+            self.weight.set(values, &self.shape, &Device::flex());
+        } else {
+            self.weight.set(values, &self.shape, device);
+        }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -139,7 +150,22 @@ impl<'a> Slots<'a> {
             weight: weight.into(),
             shape: shape.to_vec(),
             init,
+            on_host: false,
         });
+    }
+
+    /// Adds a table that stays on the processor while drawing.
+    pub fn add_host_table(
+        &mut self,
+        name: String,
+        weight: impl Into<WeightMut<'a>>,
+        shape: [usize; 2],
+        init: Init,
+    ) {
+        self.add(name, weight, shape, init);
+        if let Some(slot) = self.list.last_mut() {
+            slot.on_host = true;
+        }
     }
 
     /// Allows a buffer called `name` in a file, without reading it.
@@ -176,7 +202,7 @@ pub trait Network {
                     (0..count as u64).map(|i| deviation * stream.cut_normal(i)).collect()
                 }
             };
-            slot.weight.set(values, &slot.shape, device);
+            slot.fill(values, device);
         }
     }
 }
