@@ -1,0 +1,70 @@
+//! Small layers that more than one network uses.
+
+use burn::tensor::{Device, Tensor, activation};
+
+use crate::weights::{Init, Network, Slots};
+
+/// `y = x Wᵀ + b`, weights stored `[out, in]` as published.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    inputs: usize,
+    outputs: usize,
+    init: Init,
+}
+
+impl Linear {
+    /// A layer whose weights come later, through [`Network::slots`].
+    pub fn new(inputs: usize, outputs: usize, with_bias: bool, init: Init, device: &Device) -> Self {
+        Self {
+            weight: Tensor::zeros([1, 1], device),
+            bias: with_bias.then(|| Tensor::zeros([1], device)),
+            inputs,
+            outputs,
+            init,
+        }
+    }
+
+    /// `[B, L, in]` to `[B, L, out]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, length, inputs] = x.dims();
+        let y = x
+            .reshape([batch * length, inputs])
+            .matmul(self.weight.clone().transpose()); // [B*L, out]
+        let y = match &self.bias {
+            Some(bias) => y + bias.clone().unsqueeze(),
+            None => y,
+        };
+        y.reshape([batch, length, self.outputs])
+    }
+}
+
+impl Network for Linear {
+    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
+        let shape = [self.outputs, self.inputs];
+        slots.add(format!("{prefix}weight"), &mut self.weight, shape, self.init);
+        if let Some(bias) = &mut self.bias {
+            slots.add(format!("{prefix}bias"), bias, [self.outputs], Init::Constant(0.0));
+        }
+    }
+}
+
+/// Layer normalisation over the last axis without weights.
+pub fn layer_norm<const D: usize>(x: Tensor<D>, epsilon: f32) -> Tensor<D> {
+    let mean = x.clone().mean_dim(D - 1);
+    let centred = x - mean;
+    let variance = centred.clone().square().mean_dim(D - 1);
+    centred * (variance + epsilon).sqrt().recip()
+}
+
+/// Root-mean-square normalisation over the last axis without weights.
+pub fn rms_norm<const D: usize>(x: Tensor<D>, epsilon: f32) -> Tensor<D> {
+    let mean_square = x.clone().square().mean_dim(D - 1);
+    x * (mean_square + epsilon).sqrt().recip()
+}
+
+/// GELU in its tanh form, as all networks here use it.
+pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    activation::gelu_approximate(x)
+}

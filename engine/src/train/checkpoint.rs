@@ -1,0 +1,81 @@
+//! Stopping a training run and going on later: one file, written beside and renamed.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::optimizer::State;
+use crate::api::EngineError;
+
+/// What a run needs to go on exactly.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint {
+    /// Updates made.
+    pub step: u64,
+    /// Weights, moments and averages by name.
+    pub state: State,
+}
+
+impl Checkpoint {
+    /// Writes to `path`; a reader sees the old file or the new one, never a part.
+    ///
+    /// # Errors
+    /// [`EngineError::Write`] with the path.
+    pub fn save(&self, path: &Path) -> Result<(), EngineError> {
+        let views = self
+            .state
+            .iter()
+            .map(|(name, row)| {
+                TensorView::new(Dtype::F32, vec![row.len()], bytemuck::cast_slice(row))
+                    .map(|view| (name.as_str(), view))
+                    .map_err(|error| EngineError::internal(error.to_string()))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let metadata = HashMap::from([("step".to_owned(), self.step.to_string())]);
+        let bytes = safetensors::serialize(views, Some(metadata))
+            .map_err(|error| EngineError::internal(error.to_string()))?;
+        write_beside(path, &bytes)
+    }
+
+    /// Reads what [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// [`EngineError::Read`] or [`EngineError::BadModel`] with the path.
+    pub fn load(path: &Path) -> Result<Self, EngineError> {
+        let bytes = std::fs::read(path).map_err(|error| EngineError::read(path, error))?;
+        let bad = |what: String| {
+            EngineError::bad_model(path, format!("not a whole checkpoint: {what}; delete it to start anew"))
+        };
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
+        let step = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|map| map.get("step"))
+            .and_then(|step| step.parse().ok())
+            .ok_or_else(|| bad("no step in it".to_owned()))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
+        let state = tensors
+            .iter()
+            .map(|(name, view)| (name.to_owned(), bytemuck::pod_collect_to_vec(view.data())))
+            .collect();
+        Ok(Self { step, state })
+    }
+}
+
+/// Writes `bytes` to `path` through a temporary file in the same folder.
+///
+/// # Errors
+/// [`EngineError::Write`] with the path.
+pub fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+    let wrong = |error| EngineError::write(path, error);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(wrong)?;
+    file.write_all(bytes).map_err(wrong)?;
+    file.as_file().sync_all().map_err(wrong)?;
+    file.persist(path).map_err(|error| wrong(error.error))?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! What a training run is told: one JSON file.
+
+use serde::{Deserialize, Serialize};
+
+use super::optimizer::AdamWConfig;
+use crate::vae::VaeConfig;
+
+/// A stretch of a run with one batch shape and a straight learning-rate line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Updates in this phase.
+    pub steps: u64,
+    /// Pictures per update.
+    pub batch: usize,
+    /// Grids of the schedule that are trained.
+    pub scale_count: usize,
+    /// Ratios of height to width, drawn evenly; one ratio per batch.
+    pub ratios: Vec<f32>,
+    /// Learning rate at the start and at the end.
+    pub learning_rate: [f32; 2],
+}
+
+/// Weights of the tokenizer's losses (spec section 7.4; L1, L2 and gradient terms
+/// stand in for the perceptual network, which flat pictures do not need).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VaeLossConfig {
+    /// Mean absolute difference of pixels.
+    pub l1: f32,
+    /// Mean squared difference of pixels.
+    pub l2: f32,
+    /// Mean absolute difference of neighbouring pixels' differences.
+    pub gradient: f32,
+    /// Pull of features towards their codes.
+    pub commitment: f32,
+    /// Entropy term: every place decided, all codes used.
+    pub entropy: f32,
+    /// Chance that a scale, but for the last, is left out.
+    pub scale_drop: f32,
+}
+
+impl Default for VaeLossConfig {
+    fn default() -> Self {
+        Self { l1: 1.0, l2: 2.0, gradient: 1.0, commitment: 0.25, entropy: 0.02, scale_drop: 0.25 }
+    }
+}
+
+/// Settings of the transformer's training signal (spec section 8).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransformerLossConfig {
+    /// Largest share of bits flipped per scale (bitwise self-correction).
+    pub flip_strength: f32,
+    /// Number of first scales that flips are applied to; never the last one.
+    pub flip_scales: usize,
+    /// Chance that a caption is replaced by the learned unconditional rows.
+    pub condition_drop: f32,
+    /// Whether scales are weighted by the square root of their size ratio.
+    pub reweight_by_scale: bool,
+    /// Weight of the loss that asks the text summary for the caption's attributes.
+    pub caption_probe: f32,
+}
+
+impl Default for TransformerLossConfig {
+    fn default() -> Self {
+        Self {
+            flip_strength: 0.3,
+            flip_scales: 13,
+            condition_drop: 0.1,
+            reweight_by_scale: true,
+            caption_probe: 0.0,
+        }
+    }
+}
+
+/// What is trained, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TrainConfig {
+    /// The picture tokenizer.
+    Vae {
+        /// Seed of pictures, weights and drops.
+        seed: u64,
+        /// Sizes.
+        vae: VaeConfig,
+        /// Losses.
+        #[serde(default)]
+        loss: VaeLossConfig,
+        /// Optimizer.
+        #[serde(default)]
+        optimizer: AdamWConfig,
+        /// The run.
+        phases: Vec<Phase>,
+        /// Steps between log lines.
+        log_every: u64,
+        /// Steps between checkpoints and sample sheets.
+        save_every: u64,
+    },
+}
+
+/// Where a step lies in a row of phases.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The phase.
+    pub phase: &'a Phase,
+    /// Learning rate at this step.
+    pub learning_rate: f32,
+}
+
+/// The phase and learning rate of the update number `step`, from 0; `None` after the end.
+pub fn place_of(phases: &[Phase], step: u64, warmup: u64) -> Option<Place<'_>> {
+    let mut start = 0;
+    for phase in phases {
+        if step < start + phase.steps {
+            let part = (step - start) as f32 / phase.steps.max(1) as f32;
+            let [from, to] = phase.learning_rate;
+            let warm = ((step + 1) as f32 / warmup.max(1) as f32).min(1.0);
+            return Some(Place { phase, learning_rate: warm * (from + (to - from) * part) });
+        }
+        start += phase.steps;
+    }
+    None
+}

@@ -1,0 +1,87 @@
+//! Painted batches, prepared on a thread of their own.
+//!
+//! Batch `n` is a pure function of the seed and `n`, so a resumed run sees the
+//! same pictures as one that never stopped.
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::config::{Phase, place_of};
+use crate::api::{EngineError, Rgb8Image};
+use crate::postcards::{Caption, Postcard, Split};
+use crate::random::Stream;
+use crate::schedule::ScaleSchedule;
+
+/// Pictures of one size with their captions.
+pub struct Batch {
+    /// Which update it is for, from 0.
+    pub step: u64,
+    /// The grids to train.
+    pub schedule: ScaleSchedule,
+    /// The pictures.
+    pub images: Vec<Rgb8Image>,
+    /// A caption for each.
+    pub captions: Vec<Caption>,
+    /// What each picture shows.
+    pub cards: Vec<Postcard>,
+}
+
+/// Makes the batch of `step`; `None` after the last phase.
+///
+/// # Errors
+/// [`EngineError::BadSetting`] for a ratio or scale count that is not in the table.
+pub fn make_batch(seed: u64, step: u64, phases: &[Phase]) -> Result<Option<Batch>, EngineError> {
+    let Some(place) = place_of(phases, step, 0) else {
+        return Ok(None);
+    };
+    let stream = Stream::new(seed ^ 0xBA7C, step);
+    let ratios = &place.phase.ratios;
+    let ratio = ratios.get(stream.below(0, ratios.len())).copied().unwrap_or(1.0);
+    let schedule = ScaleSchedule::nearest(ratio, place.phase.scale_count)?;
+    let (width, height) = schedule.size_px();
+    let mut batch = Batch {
+        step,
+        schedule,
+        images: Vec::new(),
+        captions: Vec::new(),
+        cards: Vec::new(),
+    };
+    for index in 0..place.phase.batch as u64 {
+        let card_seed = stream.bits(16 + index);
+        let card = Postcard::sample(card_seed, Split::Train);
+        batch.images.push(card.paint(width, height, card_seed));
+        batch.captions.push(card.caption(card_seed));
+        batch.cards.push(card);
+    }
+    Ok(Some(batch))
+}
+
+/// Starts the thread; batches come in order from `first_step`, at most three ahead.
+///
+/// # Errors
+/// [`EngineError::Internal`] when the system gives no thread.
+pub fn start(
+    seed: u64,
+    first_step: u64,
+    phases: Vec<Phase>,
+) -> Result<Receiver<Result<Batch, EngineError>>, EngineError> {
+    let (sender, receiver) = bounded(3);
+    std::thread::Builder::new()
+        .name("painter".to_owned())
+        .spawn(move || {
+            let mut step = first_step;
+            loop {
+                let made = match make_batch(seed, step, &phases) {
+                    Ok(Some(batch)) => Ok(batch),
+                    Ok(None) => return,
+                    Err(error) => Err(error),
+                };
+                let failed = made.is_err();
+                if sender.send(made).is_err() || failed {
+                    return;
+                }
+                step += 1;
+            }
+        })
+        .map_err(|error| EngineError::internal(format!("starting the painter: {error}")))?;
+    Ok(receiver)
+}

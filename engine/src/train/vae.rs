@@ -1,0 +1,174 @@
+//! Training the picture tokenizer on painted postcards.
+
+use std::path::Path;
+
+use burn::tensor::{Device, TensorData, Tensor};
+
+use super::checkpoint::Checkpoint;
+use super::config::{Phase, VaeLossConfig, place_of};
+use super::optimizer::{AdamW, AdamWConfig};
+use super::report::{LogLine, Pace, append_line, write_sheet};
+use super::vae_loss::vae_loss;
+use super::{Limits, Progress, feed};
+use crate::api::{EngineError, Rgb8Image};
+use crate::postcards::{Postcard, Split};
+use crate::random::Stream;
+use crate::schedule::{Scale, ScaleSchedule};
+use crate::vae::{Vae, VaeConfig, bsq, pixels_from_images};
+use crate::weights::Network;
+
+const WARMUP_STEPS: u64 = 50;
+
+/// What [`run`] trains.
+pub struct VaeRun<'a> {
+    /// Seed of pictures, weights and drops.
+    pub seed: u64,
+    /// Sizes.
+    pub vae: &'a VaeConfig,
+    /// Losses.
+    pub loss: &'a VaeLossConfig,
+    /// Optimizer.
+    pub optimizer: &'a AdamWConfig,
+    /// The run.
+    pub phases: &'a [Phase],
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between checkpoints and sheets.
+    pub save_every: u64,
+}
+
+/// Trains until the phases end, the limits are reached or the user stops.
+///
+/// `out` receives `checkpoint.safetensors`, `log.jsonl`, `sheet.png` and in the
+/// end the weights, `vae.safetensors`.
+///
+/// # Errors
+/// File errors, and [`EngineError::NotFinite`] when the loss diverges; the last
+/// checkpoint stays as it was.
+pub fn run(
+    run: &VaeRun<'_>,
+    device: &Device,
+    out: &Path,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Vae, EngineError> {
+    run.vae.check()?;
+    let training = device.clone().autodiff();
+    let mut vae = Vae::new(run.vae, &training, usize::MAX);
+    vae.initialise(run.seed, &training);
+    let mut optimizer = AdamW::new(&mut vae, run.optimizer.clone())?;
+    let checkpoint_path = out.join("checkpoint.safetensors");
+    if limits.resume && checkpoint_path.exists() {
+        let saved = Checkpoint::load(&checkpoint_path)?;
+        let wrong = optimizer.restore(saved.state, saved.step, &mut vae, &training);
+        super::refuse_other_network(&checkpoint_path, wrong)?;
+    }
+    let steps: u64 = run.phases.iter().map(|phase| phase.steps).sum();
+    let batches = feed::start(run.seed, optimizer.steps(), run.phases.to_vec())?;
+    let mut pace = Pace::default();
+    let (mut loss_sum, mut square_sum, mut counted) = (0.0_f32, 0.0_f32, 0_u32);
+    for batch in &batches {
+        let batch = batch?;
+        let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else { break };
+        let kept = kept_scales(run.seed, batch.step, &batch.schedule.scales, run.loss.scale_drop);
+        let pixels = pixels_from_images(&batch.images, &training);
+        let loss = vae_loss(&vae, pixels, &batch.schedule.scales, &kept, run.loss);
+        let value: f32 = loss.total.clone().into_scalar();
+        if !value.is_finite() {
+            return Err(super::diverged(batch.step, None));
+        }
+        let gradients = loss.total.backward();
+        let norm = optimizer.update(&mut vae, &gradients, place.learning_rate, &training)?;
+        let square: f32 = loss.mean_square.into_scalar();
+        loss_sum += value;
+        square_sum += square;
+        counted += 1;
+        pace.count(batch.images.len());
+        let step = optimizer.steps();
+        if step.is_multiple_of(run.log_every) || step == steps {
+            let (pictures_per_sec, secs_per_step) = pace.take();
+            let line = LogLine {
+                step,
+                steps,
+                loss: loss_sum / counted as f32,
+                learning_rate: place.learning_rate,
+                gradient_norm: norm,
+                pictures_per_sec,
+                eta_secs: (steps - step) as f32 * secs_per_step,
+                psnr: Some(psnr_from_square(square_sum / counted as f32)),
+                ..LogLine::default()
+            };
+            (loss_sum, square_sum, counted) = (0.0, 0.0, 0);
+            append_line(&out.join("log.jsonl"), &line)?;
+            progress(&Progress::Line(line));
+        }
+        let stopping = limits.reached();
+        if step.is_multiple_of(run.save_every) || step == steps || stopping {
+            Checkpoint { step, state: optimizer.state() }.save(&checkpoint_path)?;
+            let mut drawn = Vae::new(run.vae, device, usize::MAX);
+            optimizer.copy_average_to(&mut drawn, device);
+            sheet(&drawn, place.phase.scale_count, &out.join("sheet.png"))?;
+            super::save_network(&mut drawn, &out.join("vae.safetensors"))?;
+        }
+        if stopping {
+            break;
+        }
+    }
+    let mut trained = Vae::new(run.vae, device, usize::MAX);
+    optimizer.copy_average_to(&mut trained, device);
+    Ok(trained)
+}
+
+/// Which scales take part in this update; the last always does.
+fn kept_scales(seed: u64, step: u64, scales: &[Scale], drop: f32) -> Vec<bool> {
+    let stream = Stream::new(seed ^ 0xD507, step);
+    let last = scales.len().saturating_sub(1);
+    (0..scales.len())
+        .map(|index| index == last || stream.uniform(index as u64) >= f64::from(drop))
+        .collect()
+}
+
+/// Peak signal-to-noise ratio of a mean squared difference of pixels in [-1, 1], in dB.
+pub fn psnr_from_square(mean_square: f32) -> f32 {
+    10.0 * (4.0 / mean_square.max(1e-12)).log10()
+}
+
+/// Pictures through the whole tokenizer, bits included, `[B]` in and out.
+///
+/// # Errors
+/// [`EngineError::Internal`] when the device fails, [`EngineError::NotFinite`] for broken weights.
+pub fn reconstruct(vae: &Vae, images: &[Rgb8Image], scales: &[Scale]) -> Result<Vec<Rgb8Image>, EngineError> {
+    let Some(first) = images.first() else { return Ok(Vec::new()) };
+    let device = vae.device().clone();
+    let features = vae.encode(pixels_from_images(images, &device));
+    let [batch, d, h, w] = features.dims();
+    let values = features
+        .try_into_vec_as::<f32>()
+        .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
+    let mut latents = Vec::with_capacity(values.len());
+    for map in values.chunks_exact(d * h * w) {
+        let (_, sum) = bsq::encode(map, d, scales);
+        latents.extend_from_slice(sum.latents());
+    }
+    let pixels = vae.decode(Tensor::from_data(TensorData::new(latents, [batch, d, h, w]), &device));
+    let values = pixels
+        .try_into_vec_as::<f32>()
+        .map_err(|error| EngineError::internal(format!("decoding: {error}")))?;
+    let (width, height) = (first.width as usize, first.height as usize);
+    values
+        .chunks_exact(3 * width * height)
+        .map(|planes| crate::vae::image_from_pixels(planes, width, height))
+        .collect()
+}
+
+/// Eight held-out postcards above what the tokenizer makes of them.
+fn sheet(vae: &Vae, scale_count: usize, path: &Path) -> Result<(), EngineError> {
+    let schedule = ScaleSchedule::nearest(1.0, scale_count)?;
+    let (width, height) = schedule.size_px();
+    let originals: Vec<Rgb8Image> = (0..8)
+        .map(|seed| Postcard::sample(seed, Split::HeldOut).paint(width, height, seed))
+        .collect();
+    let mut images = originals.clone();
+    images.extend(reconstruct(vae, &originals, &schedule.scales)?);
+    write_sheet(path, &images, 8)
+}

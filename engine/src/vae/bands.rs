@@ -1,0 +1,179 @@
+//! Feature maps cut into bands of rows, so that no tensor outgrows the device.
+//!
+//! A 1024×1024 map of 128 channels is 512 MB, more than many graphics devices
+//! bind at once. Every operation of the tokenizer works on a list of bands and
+//! is exact: convolutions borrow the neighbours' edge rows, normalisation sums
+//! over all bands. A small map is one band and costs nothing extra.
+
+use burn::tensor::{Tensor, module, ops::ConvOptions};
+
+/// A map `[B, C, H, W]` as bands of rows, top to bottom.
+#[derive(Clone, Debug)]
+pub struct Bands {
+    bands: Vec<Tensor<4>>,
+    max_elements: usize,
+}
+
+impl Bands {
+    /// Wraps a whole map; no band will hold more than `max_elements` values if rows allow.
+    pub fn new(map: Tensor<4>, max_elements: usize) -> Self {
+        Self { bands: vec![map], max_elements }.cut()
+    }
+
+    /// The whole map again.
+    pub fn join(self) -> Tensor<4> {
+        let mut bands = self.bands;
+        match bands.len() {
+            1 => bands.remove(0),
+            _ => Tensor::cat(bands, 2),
+        }
+    }
+
+    /// The bands, top to bottom.
+    pub fn into_bands(self) -> Vec<Tensor<4>> {
+        self.bands
+    }
+
+    /// Cuts bands that are too large into even numbers of rows.
+    fn cut(self) -> Self {
+        let max_elements = self.max_elements;
+        let mut bands = Vec::with_capacity(self.bands.len());
+        for band in self.bands {
+            let [batch, channels, rows, columns] = band.dims();
+            let per_row = batch * channels * columns;
+            let fit = (max_elements / per_row.max(1)).max(2) & !1;
+            if rows <= fit {
+                bands.push(band);
+                continue;
+            }
+            let mut start = 0;
+            while start < rows {
+                let count = fit.min(rows - start);
+                bands.push(band.clone().narrow(2, start, count));
+                start += count;
+            }
+        }
+        Self { bands, max_elements }
+    }
+
+    /// Applies `f` to every band; `f` must treat all rows alike.
+    pub fn map(self, f: impl Fn(Tensor<4>) -> Tensor<4>) -> Self {
+        Self {
+            bands: self.bands.into_iter().map(f).collect(),
+            max_elements: self.max_elements,
+        }
+        .cut()
+    }
+
+    /// The sum of two maps cut alike.
+    pub fn add(self, other: Self) -> Self {
+        let sums = |(a, b): (Tensor<4>, Tensor<4>)| a + b;
+        Self {
+            bands: self.bands.into_iter().zip(other.bands).map(sums).collect(),
+            max_elements: self.max_elements,
+        }
+    }
+
+    /// 3×3 convolution with zero padding 1.
+    pub fn conv3(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
+        let convolve = |x: Tensor<4>, pad_rows: usize| {
+            let options = ConvOptions::new([1, 1], [pad_rows, 1], [1, 1], 1);
+            module::conv2d(x, weight.clone(), Some(bias.clone()), options)
+        };
+        if self.bands.len() == 1 {
+            return self.map(|band| convolve(band, 1));
+        }
+        let bands = (0..self.bands.len())
+            .map(|index| convolve(self.with_edges(index, true), 0))
+            .collect();
+        Self { bands, max_elements: self.max_elements }.cut()
+    }
+
+    /// 3×3 convolution of stride 2 over the map padded by one row below and one column right.
+    pub fn conv3_down(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
+        let bands = (0..self.bands.len())
+            .map(|index| {
+                let band = self.with_edges(index, false);
+                let [batch, channels, rows, _] = band.dims();
+                let column = Tensor::zeros([batch, channels, rows, 1], &band.device());
+                let padded = Tensor::cat(vec![band, column], 3);
+                let options = ConvOptions::new([2, 2], [0, 0], [1, 1], 1);
+                module::conv2d(padded, weight.clone(), Some(bias.clone()), options)
+            })
+            .collect();
+        Self { bands, max_elements: self.max_elements }
+    }
+
+    /// 1×1 convolution.
+    pub fn conv1(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
+        self.map(|band| {
+            let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
+            module::conv2d(band, weight.clone(), Some(bias.clone()), options)
+        })
+    }
+
+    /// Twice as large, every value repeated 2×2.
+    pub fn double(self) -> Self {
+        self.map(|band| {
+            let [batch, channels, rows, columns] = band.dims();
+            band.reshape([batch, channels, rows, 1, columns, 1])
+                .expand([batch, channels, rows, 2, columns, 2])
+                .reshape([batch, channels, 2 * rows, 2 * columns])
+        })
+    }
+
+    /// Group normalisation over the whole map, then scale and shift per channel.
+    pub fn group_norm(self, groups: usize, weight: &Tensor<1>, bias: &Tensor<1>, epsilon: f32) -> Self {
+        let [batch, channels, _, columns] = self.bands[0].dims();
+        let rows: usize = self.bands.iter().map(|band| band.dims()[2]).sum();
+        let count = (channels / groups * rows * columns) as f32;
+        let grouped = |band: Tensor<4>| {
+            let rows = band.dims()[2];
+            band.reshape([batch, groups, channels / groups * rows * columns])
+        };
+        let total = |sums: Vec<Tensor<3>>| {
+            sums.into_iter().reduce(|a, b| a + b).map(|sum| sum / count)
+        };
+        let mean = total(self.bands.iter().map(|b| grouped(b.clone()).sum_dim(2)).collect());
+        let Some(mean) = mean else { return self };
+        let centred: Vec<Tensor<3>> = self
+            .bands
+            .iter()
+            .map(|band| grouped(band.clone()) - mean.clone())
+            .collect();
+        let variance = total(centred.iter().map(|c| c.clone().square().sum_dim(2)).collect());
+        let Some(variance) = variance else { return self };
+        let inverse = (variance + epsilon).sqrt().recip(); // [B, G, 1]
+        let weight = weight.clone().reshape([1, channels, 1, 1]);
+        let bias = bias.clone().reshape([1, channels, 1, 1]);
+        let bands = centred
+            .into_iter()
+            .zip(&self.bands)
+            .map(|(centred, band)| {
+                let shape = band.dims();
+                (centred * inverse.clone()).reshape(shape) * weight.clone() + bias.clone()
+            })
+            .collect();
+        Self { bands, max_elements: self.max_elements }
+    }
+
+    /// Band `index` with the next row below, and above when asked; zeros at the picture's edge.
+    fn with_edges(&self, index: usize, above: bool) -> Tensor<4> {
+        let band = self.bands[index].clone();
+        let [batch, channels, _, columns] = band.dims();
+        let zeros = || Tensor::zeros([batch, channels, 1, columns], &band.device());
+        let mut parts = Vec::with_capacity(3);
+        if above {
+            parts.push(match index.checked_sub(1).and_then(|i| self.bands.get(i)) {
+                Some(upper) => upper.clone().narrow(2, upper.dims()[2] - 1, 1),
+                None => zeros(),
+            });
+        }
+        parts.push(band.clone());
+        parts.push(match self.bands.get(index + 1) {
+            Some(lower) => lower.clone().narrow(2, 0, 1),
+            None => zeros(),
+        });
+        Tensor::cat(parts, 2)
+    }
+}

@@ -1,0 +1,128 @@
+//! The picture tokenizer: pixels to residual bit codes, scale by scale, and back.
+//!
+//! A convolutional network without attention on either side of a multi-scale
+//! binary spherical quantiser (Infinity, arXiv 2412.04431, section 3.2; spec
+//! section 7). The networks run on the device, the quantiser on the host.
+
+mod bands;
+mod blocks;
+pub mod bsq;
+mod config;
+mod decoder;
+mod encoder;
+
+pub use config::VaeConfig;
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::api::{EngineError, Rgb8Image};
+use crate::schedule::Scale;
+use crate::weights::{Network, Slots};
+
+/// The whole tokenizer.
+#[derive(Clone, Debug)]
+pub struct Vae {
+    /// Its sizes.
+    pub config: VaeConfig,
+    /// Pixels to features.
+    pub encoder: Encoder,
+    /// Latents to pixels.
+    pub decoder: Decoder,
+    device: Device,
+    max_elements: usize,
+}
+
+impl Vae {
+    /// A tokenizer whose weights come later; no tensor will exceed `max_elements` values.
+    pub fn new(config: &VaeConfig, device: &Device, max_elements: usize) -> Self {
+        Self {
+            config: config.clone(),
+            encoder: Encoder::new(config, device),
+            decoder: Decoder::new(config, device),
+            device: device.clone(),
+            max_elements,
+        }
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Pixels in [-1, 1], `[B, 3, H, W]`, to features `[B, d, H/patch, W/patch]`.
+    pub fn encode(&self, pixels: Tensor<4>) -> Tensor<4> {
+        self.encoder.forward(pixels, self.max_elements)
+    }
+
+    /// Latents `[B, d, h, w]` to pixels in [-1, 1], `[B, 3, h*patch, w*patch]`.
+    pub fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        self.decoder.forward(latents, self.max_elements).clamp(-1.0, 1.0)
+    }
+
+    /// One picture from latents `[d, h, w]` on the host, as the reference rounds it (truncated).
+    ///
+    /// # Errors
+    /// [`EngineError::NotFinite`] for broken weights, [`EngineError::Internal`] for a failed device.
+    pub fn picture(&self, latents: &[f32], size: Scale) -> Result<Rgb8Image, EngineError> {
+        let shape = [1, self.config.codebook_dim, size.h, size.w];
+        let latents = Tensor::from_data(TensorData::new(latents.to_vec(), shape), &self.device);
+        let pixels = self.decode(latents);
+        let [_, _, h, w] = pixels.dims();
+        let values = pixels
+            .try_into_vec_as::<f32>()
+            .map_err(|error| EngineError::internal(format!("decoding: {error}")))?;
+        image_from_pixels(&values, w, h)
+    }
+
+    /// Pixels of a picture in [-1, 1], `[1, 3, H, W]`.
+    pub fn pixels(&self, image: &Rgb8Image) -> Tensor<4> {
+        pixels_from_images(std::slice::from_ref(image), &self.device)
+    }
+}
+
+/// Pictures of one size as `[B, 3, H, W]` in [-1, 1].
+pub fn pixels_from_images(images: &[Rgb8Image], device: &Device) -> Tensor<4> {
+    let (w, h) = images.first().map_or((1, 1), |i| (i.width as usize, i.height as usize));
+    let mut values = Vec::with_capacity(images.len() * 3 * w * h);
+    for image in images {
+        for channel in 0..3 {
+            let channel = image.pixels.iter().skip(channel).step_by(3);
+            values.extend(channel.map(|&value| f32::from(value) / 127.5 - 1.0));
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [images.len(), 3, h, w]), device)
+}
+
+/// A picture from planes `[3, h, w]` in [-1, 1]; the reference truncates, so this does.
+///
+/// # Errors
+/// [`EngineError::NotFinite`] when a value is not a number.
+pub fn image_from_pixels(planes: &[f32], width: usize, height: usize) -> Result<Rgb8Image, EngineError> {
+    let area = width * height;
+    let mut pixels = vec![0; 3 * area];
+    for (channel, plane) in planes.chunks_exact(area).take(3).enumerate() {
+        for (place, &value) in plane.iter().enumerate() {
+            if !value.is_finite() {
+                return Err(EngineError::NotFinite {
+                    what: "while decoding the picture".to_owned(),
+                    advice: "The model file may be damaged; copy it again.".to_owned(),
+                });
+            }
+            pixels[3 * place + channel] = ((value + 1.0) / 2.0 * 255.0).clamp(0.0, 255.0) as u8;
+        }
+    }
+    Rgb8Image::new(width as u32, height as u32, pixels)
+        .ok_or_else(|| EngineError::internal("picture size"))
+}
+
+impl Network for Vae {
+    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
+        self.encoder.slots(&format!("{prefix}encoder."), slots);
+        self.decoder.slots(&format!("{prefix}decoder."), slots);
+        let d = self.config.codebook_dim;
+        slots.allow_unused(format!("{prefix}quantizer.lfq.mask"), [d]);
+        slots.allow_unused(format!("{prefix}quantize.lfq.mask"), [d]);
+    }
+}
