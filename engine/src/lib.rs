@@ -2,12 +2,13 @@
 
 pub mod api;
 pub mod layers;
+pub mod postcards;
 pub mod random;
 pub mod resize;
+mod runner;
 pub mod schedule;
 pub mod train;
 pub mod vae;
-mod runner;
 pub mod weights;
 
 pub use runner::{CancelBoard, EngineHandle};
