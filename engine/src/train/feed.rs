@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::config::{Phase, place_of};
 use crate::api::{EngineError, Rgb8Image};
-use crate::postcards::{Caption, Postcard, Split};
+use crate::postcards::{Caption, Postcard, Split, paint};
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 
@@ -48,8 +48,8 @@ pub fn make_batch(seed: u64, step: u64, phases: &[Phase]) -> Result<Option<Batch
     for index in 0..place.phase.batch as u64 {
         let card_seed = stream.bits(16 + index);
         let card = Postcard::sample(card_seed, Split::Train);
-        batch.images.push(card.paint(width, height, card_seed));
-        batch.captions.push(card.caption(card_seed));
+        batch.images.push(paint(&card, card_seed, width, height));
+        batch.captions.push(Caption::sample(&card, card_seed));
         batch.cards.push(card);
     }
     Ok(Some(batch))

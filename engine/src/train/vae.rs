@@ -11,7 +11,7 @@ use super::report::{LogLine, Pace, append_line, write_sheet};
 use super::vae_loss::vae_loss;
 use super::{Limits, Progress, feed};
 use crate::api::{EngineError, Rgb8Image};
-use crate::postcards::{Postcard, Split};
+use crate::postcards::{Postcard, Split, paint};
 use crate::random::Stream;
 use crate::schedule::{Scale, ScaleSchedule};
 use crate::vae::{Vae, VaeConfig, bsq, pixels_from_images};
@@ -166,7 +166,7 @@ fn sheet(vae: &Vae, scale_count: usize, path: &Path) -> Result<(), EngineError> 
     let schedule = ScaleSchedule::nearest(1.0, scale_count)?;
     let (width, height) = schedule.size_px();
     let originals: Vec<Rgb8Image> = (0..8)
-        .map(|seed| Postcard::sample(seed, Split::HeldOut).paint(width, height, seed))
+        .map(|seed| paint(&Postcard::sample(seed, Split::HeldOut), seed, width, height))
         .collect();
     let mut images = originals.clone();
     images.extend(reconstruct(vae, &originals, &schedule.scales)?);
