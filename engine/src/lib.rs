@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod layers;
+pub mod model;
 pub mod postcards;
 pub mod random;
 pub mod resize;

@@ -15,6 +15,8 @@ pub enum Init {
     Constant(f32),
     /// Normal with this standard deviation, cut at two of them.
     Normal(f32),
+    /// This many ones, then zeros: open gates and neutral shifts.
+    OnesThenZeros(usize),
 }
 
 /// A weight of any rank.
@@ -197,6 +199,7 @@ pub trait Network {
             let count = slot.len();
             let values = match slot.init {
                 Init::Constant(value) => vec![value; count],
+                Init::OnesThenZeros(ones) => (0..count).map(|i| if i < ones { 1.0 } else { 0.0 }).collect(),
                 Init::Normal(deviation) => {
                     let stream = crate::random::Stream::new(seed, index as u64);
                     (0..count as u64).map(|i| deviation * stream.cut_normal(i)).collect()

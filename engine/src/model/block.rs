@@ -1,0 +1,99 @@
+//! One block: self attention, cross attention, and a two-layer network.
+//!
+//! The first and last are shifted, scaled and gated by the text summary (AdaLN,
+//! shared over blocks with a learned offset each; spec section 2.3).
+
+use burn::tensor::{Device, Tensor};
+
+use super::attention::{CrossAttention, Look, SelfAttention, TextKv, branch_init, plain_init};
+use super::config::ModelConfig;
+use super::rope2d::Rope;
+use crate::layers::{Linear, gelu_tanh, layer_norm};
+use crate::weights::{Init, Network, Slots};
+
+pub(super) const NORM_EPSILON: f32 = 1e-6;
+
+/// One block of the transformer.
+#[derive(Clone, Debug)]
+pub struct Block {
+    ada_gss: Tensor<4>,
+    self_attention: SelfAttention,
+    cross_attention: CrossAttention,
+    ca_norm_weight: Tensor<1>,
+    ca_norm_bias: Tensor<1>,
+    fc1: Linear,
+    fc2: Linear,
+    width: usize,
+    hidden: usize,
+}
+
+/// What a block needs to know of the text.
+pub(super) struct BlockText<'a> {
+    /// Shifts, scales and gates shared by all blocks, `[R, 6, C]`.
+    pub(super) shared_ada: &'a Tensor<3>,
+    /// The block's keys and values of the text.
+    pub(super) text_kv: &'a TextKv,
+    /// Hides padding, `[R, 1, 1, T]`.
+    pub(super) bias: Option<Tensor<4>>,
+}
+
+impl Block {
+    pub(super) fn new(config: &ModelConfig, device: &Device) -> Self {
+        let (width, hidden) = (config.width, config.mlp_hidden);
+        Self {
+            ada_gss: Tensor::zeros([1, 1, 1, 1], device),
+            self_attention: SelfAttention::new(config, device),
+            cross_attention: CrossAttention::new(config, device),
+            ca_norm_weight: Tensor::zeros([1], device),
+            ca_norm_bias: Tensor::zeros([1], device),
+            fc1: Linear::new(width, hidden, true, plain_init(config), device),
+            fc2: Linear::new(hidden, width, true, branch_init(config), device),
+            width,
+            hidden,
+        }
+    }
+
+    /// Keys and values of projected text `[R, T, C]`.
+    pub(super) fn text_kv(&self, text: Tensor<3>) -> TextKv {
+        self.cross_attention.text_kv(text)
+    }
+
+    /// `[R, L, C]` to `[R, L, C]`.
+    pub(super) fn forward(&self, x: Tensor<3>, text: &BlockText<'_>, rope: &Rope, look: Look<'_>, max_elements: usize) -> Tensor<3> {
+        let ada = self.ada_gss.clone().reshape([1, 6, self.width]) + text.shared_ada.clone(); // [R, 6, C]
+        let row = |index: usize| ada.clone().narrow(1, index, 1); // [R, 1, C]
+        let (gamma1, gamma2, scale1, scale2, shift1, shift2) = (row(0), row(1), row(2), row(3), row(4), row(5));
+        let modulated = layer_norm(x.clone(), NORM_EPSILON) * (scale1 + 1.0) + shift1;
+        let x = x + self.self_attention.forward(modulated, rope, look, max_elements) * gamma1;
+        let normed = layer_norm(x.clone(), NORM_EPSILON) * self.ca_norm_weight.clone().unsqueeze()
+            + self.ca_norm_bias.clone().unsqueeze();
+        let x = x + self.cross_attention.forward(normed, text.text_kv, text.bias.clone(), max_elements);
+        let modulated = layer_norm(x.clone(), NORM_EPSILON) * (scale2 + 1.0) + shift2;
+        x + self.feed_forward(modulated, max_elements) * gamma2
+    }
+
+    fn feed_forward(&self, x: Tensor<3>, max_elements: usize) -> Tensor<3> {
+        let [rows, length, _] = x.dims();
+        let chunk = (max_elements / (rows * self.hidden)).clamp(1, length);
+        let part = |x: Tensor<3>| self.fc2.forward(gelu_tanh(self.fc1.forward(x)));
+        if chunk == length {
+            return part(x);
+        }
+        let parts = x.split(chunk, 1).into_iter().map(part).collect();
+        Tensor::cat(parts, 1)
+    }
+}
+
+impl Network for Block {
+    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
+        let shape = [1, 1, 6, self.width];
+        let init = Init::OnesThenZeros(2 * self.width);
+        slots.add(format!("{prefix}ada_gss"), &mut self.ada_gss, shape, init);
+        self.self_attention.slots(&format!("{prefix}sa."), slots);
+        self.cross_attention.slots(&format!("{prefix}ca."), slots);
+        self.fc1.slots(&format!("{prefix}ffn.fc1."), slots);
+        self.fc2.slots(&format!("{prefix}ffn.fc2."), slots);
+        slots.add(format!("{prefix}ca_norm.weight"), &mut self.ca_norm_weight, [self.width], Init::Constant(1.0));
+        slots.add(format!("{prefix}ca_norm.bias"), &mut self.ca_norm_bias, [self.width], Init::Constant(0.0));
+    }
+}

@@ -1,0 +1,15 @@
+//! The transformer that predicts, scale after scale, the bits of the residual code.
+//!
+//! Source: Infinity, arXiv 2412.04431, section 3.3 and 3.4; spec sections 1–3.
+//! Weights are named as published; arithmetic is f32.
+
+mod attention;
+mod block;
+mod config;
+mod rope2d;
+mod transformer;
+
+pub use attention::{KvCache, Look, attend};
+pub use config::ModelConfig;
+pub use rope2d::{Rope, angles, stretched};
+pub use transformer::{Condition, Transformer};

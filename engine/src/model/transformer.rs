@@ -1,0 +1,227 @@
+//! The whole network: text in, logits of the next scale's bits out.
+
+use burn::tensor::{Device, Tensor, TensorData, activation};
+
+use super::attention::{KvCache, Look, TextKv, TextPool, plain_init};
+use super::block::{Block, BlockText, NORM_EPSILON};
+use super::config::{LEVEL_ROWS, ModelConfig};
+use super::rope2d::Rope;
+use crate::layers::{Linear, gelu_tanh, layer_norm, rms_norm};
+use crate::schedule::ScaleSchedule;
+use crate::weights::{Init, Network, Slots};
+
+/// The transformer.
+#[derive(Clone, Debug)]
+pub struct Transformer {
+    /// Its sizes.
+    pub config: ModelConfig,
+    text_norm: Tensor<1>,
+    text_pool: TextPool,
+    text_in: Linear,
+    text_out: Linear,
+    level_embed: Tensor<2>,
+    word_embed: Linear,
+    pos_start: Tensor<3>,
+    cfg_uncond: Tensor<2>,
+    shared_ada: Linear,
+    blocks: Vec<Block>,
+    head_ada: Linear,
+    head: Linear,
+    device: Device,
+    max_elements: usize,
+}
+
+/// What the network has made of the texts of a batch; the same for all scales.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Text summaries, `[R, C]`: the first token and the source of all shifts and scales.
+    pub summary: Tensor<2>,
+    /// Projected text, `[R, T, C]`.
+    pub text: Tensor<3>,
+    /// Shifts, scales and gates shared by all blocks, `[R, 6, C]`.
+    pub shared_ada: Tensor<3>,
+    head_ada: Tensor<3>,
+    text_kv: Vec<TextKv>,
+    bias: Option<Tensor<4>>,
+}
+
+/// Hides the padding of texts of `lens` tokens: 0 where a token is, else a large negative number, `[R, 1, 1, T]`.
+fn padding_bias(lens: &[usize], tokens: usize, device: &Device) -> Option<Tensor<4>> {
+    if lens.iter().all(|&len| len == tokens) {
+        return None;
+    }
+    let values: Vec<f32> = lens
+        .iter()
+        .flat_map(|&len| (0..tokens).map(move |i| if i < len { 0.0 } else { -1e9 }))
+        .collect();
+    Some(Tensor::from_data(TensorData::new(values, [lens.len(), 1, 1, tokens]), device))
+}
+
+impl Transformer {
+    /// A network whose weights come later; no tensor will exceed `max_elements` values.
+    pub fn new(config: &ModelConfig, device: &Device, max_elements: usize) -> Self {
+        let (width, plain) = (config.width, plain_init(config));
+        let Init::Normal(deviation) = plain else {
+            unreachable!("plain layers start normal");
+        };
+        let linear = |inputs, outputs, init| Linear::new(inputs, outputs, true, init, device);
+        Self {
+            config: config.clone(),
+            text_norm: Tensor::zeros([1], device),
+            text_pool: TextPool::new(config, device),
+            text_in: linear(config.text_channels, width, plain),
+            text_out: linear(width, width, plain),
+            level_embed: Tensor::zeros([1, 1], device),
+            word_embed: linear(config.token_bits(), width, plain),
+            pos_start: Tensor::zeros([1, 1, 1], device),
+            cfg_uncond: Tensor::zeros([1, 1], device),
+            shared_ada: linear(width, 6 * width, Init::Normal(deviation * 0.1)),
+            blocks: (0..config.depth).map(|_| Block::new(config, device)).collect(),
+            head_ada: linear(width, 2 * width, Init::Normal(deviation * 1e-3)),
+            head: linear(width, 2 * config.token_bits(), Init::Normal(deviation * 0.02)),
+            device: device.clone(),
+            max_elements,
+        }
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Learned features of "no text" for prompts of `lens` tokens, `[R, T, Ct]`, padded with zeros.
+    pub fn unconditional(&self, lens: &[usize], tokens: usize) -> Tensor<3> {
+        let rows = lens.iter().map(|&len| {
+            let len = len.min(self.config.text_maxlen);
+            let own = self.cfg_uncond.clone().narrow(0, 0, len);
+            let own = if len == tokens {
+                own
+            } else {
+                let padding = Tensor::zeros([tokens - len, self.config.text_channels], &self.device);
+                Tensor::cat(vec![own, padding], 0)
+            };
+            own.unsqueeze::<3>()
+        });
+        Tensor::cat(rows.collect(), 0)
+    }
+
+    /// Text features after their normalisation, `[R, T, Ct]` (for traces and tests).
+    pub fn normalise_text(&self, features: Tensor<3>) -> Tensor<3> {
+        rms_norm(features, NORM_EPSILON) * self.text_norm.clone().unsqueeze()
+    }
+
+    /// Everything that depends on the texts alone; `features` `[R, T, Ct]` padded beyond `lens`.
+    pub fn condition(&self, features: Tensor<3>, lens: &[usize]) -> Condition {
+        let [rows, tokens, _] = features.dims();
+        let width = self.config.width;
+        let bias = padding_bias(lens, tokens, &self.device);
+        let normed = self.normalise_text(features);
+        let summary = self.text_pool.forward(normed.clone(), bias.clone());
+        let text = self.text_out.forward(gelu_tanh(self.text_in.forward(normed)));
+        let source = activation::silu(summary.clone()).unsqueeze_dim::<3>(1); // [R, 1, C]
+        let shared_ada = self.shared_ada.forward(source.clone()).reshape([rows, 6, width]);
+        let head_ada = self.head_ada.forward(source).reshape([rows, 2, width]);
+        let text_kv = self.blocks.iter().map(|block| block.text_kv(text.clone())).collect();
+        Condition { summary, text, shared_ada, head_ada, text_kv, bias }
+    }
+
+    /// The first token of every row, `[R, 1, C]`, its level added.
+    pub fn first_token(&self, condition: &Condition) -> Tensor<3> {
+        let token = condition.summary.clone().unsqueeze_dim::<3>(1) + self.pos_start.clone();
+        self.add_level(token, 0)
+    }
+
+    /// Tokens of scale `scale_index` from its input features `[R, L, d']`, their level added.
+    pub fn embed(&self, features: Tensor<3>, scale_index: usize) -> Tensor<3> {
+        self.add_level(self.word_embed.forward(features), scale_index)
+    }
+
+    fn add_level(&self, tokens: Tensor<3>, scale_index: usize) -> Tensor<3> {
+        tokens + self.level_embed.clone().narrow(0, scale_index, 1).unsqueeze()
+    }
+
+    /// Runs block `index` over the tokens `[R, L, C]` of one scale.
+    pub fn block(&self, index: usize, tokens: Tensor<3>, condition: &Condition, rope: &Rope, look: Look<'_>) -> Tensor<3> {
+        let text = BlockText {
+            shared_ada: &condition.shared_ada,
+            text_kv: &condition.text_kv[index],
+            bias: condition.bias.clone(),
+        };
+        self.blocks[index].forward(tokens, &text, rope, look, self.max_elements)
+    }
+
+    /// Logits `[R, L, 2 d']` of hidden tokens `[R, L, C]`; index `2 bit + value`.
+    pub fn logits(&self, hidden: Tensor<3>, condition: &Condition) -> Tensor<3> {
+        let row = |index: usize| condition.head_ada.clone().narrow(1, index, 1);
+        self.head.forward(layer_norm(hidden, NORM_EPSILON) * (row(0) + 1.0) + row(1))
+    }
+
+    /// An empty cache for every block.
+    pub fn caches(&self) -> Vec<KvCache> {
+        vec![KvCache::default(); self.blocks.len()]
+    }
+
+    /// One pass over all scales at once, as in training.
+    ///
+    /// `inputs` are the features of scales 2 and up, `[R, L - 1, d']`; the result is `[R, L, 2 d']`.
+    /// A token sees its own scale and those before.
+    pub fn forward_all(&self, condition: &Condition, inputs: Option<Tensor<3>>, schedule: &ScaleSchedule) -> Tensor<3> {
+        let mut tokens = vec![self.first_token(condition)];
+        if let Some(inputs) = inputs {
+            let mut start = 0;
+            for (index, scale) in schedule.scales.iter().enumerate().skip(1) {
+                let own = inputs.clone().narrow(1, start, scale.tokens());
+                tokens.push(self.embed(own, index));
+                start += scale.tokens();
+            }
+        }
+        let mut x = Tensor::cat(tokens, 1); // [R, L, C]
+        let scales = 0..schedule.scales.len();
+        let rope = Rope::new(schedule, scales, self.config.head_width(), &self.device);
+        let bias = block_causal_bias(schedule, &self.device);
+        for index in 0..self.blocks.len() {
+            x = self.block(index, x, condition, &rope, Look::Own(&bias));
+        }
+        self.logits(x, condition)
+    }
+}
+
+/// 0 where a token may look (its own scale and those before), else a large negative number, `[1, 1, L, L]`.
+fn block_causal_bias(schedule: &ScaleSchedule, device: &Device) -> Tensor<4> {
+    let levels: Vec<usize> = schedule
+        .scales
+        .iter()
+        .enumerate()
+        .flat_map(|(index, scale)| vec![index; scale.tokens()])
+        .collect();
+    let length = levels.len();
+    let values: Vec<f32> = levels
+        .iter()
+        .flat_map(|from| levels.iter().map(move |to| if to <= from { 0.0 } else { -1e9 }))
+        .collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, length, length]), device)
+}
+
+impl Network for Transformer {
+    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
+        let config = self.config.clone();
+        let (width, channels) = (config.width, config.text_channels);
+        let small = Init::Normal((1.0 / (3.0 * width as f32)).sqrt());
+        let text_like = Init::Normal((1.0 / channels as f32).sqrt());
+        let uncond_shape = [config.text_maxlen, channels];
+        slots.add(format!("{prefix}cfg_uncond"), &mut self.cfg_uncond, uncond_shape, text_like);
+        slots.add(format!("{prefix}pos_start"), &mut self.pos_start, [1, 1, width], small);
+        slots.add(format!("{prefix}text_norm.weight"), &mut self.text_norm, [channels], Init::Constant(1.0));
+        self.text_pool.slots(&format!("{prefix}text_proj_for_sos.ca."), slots);
+        self.text_in.slots(&format!("{prefix}text_proj_for_ca.0."), slots);
+        self.text_out.slots(&format!("{prefix}text_proj_for_ca.2."), slots);
+        slots.add(format!("{prefix}lvl_embed.weight"), &mut self.level_embed, [LEVEL_ROWS, width], small);
+        self.word_embed.slots(&format!("{prefix}word_embed."), slots);
+        self.shared_ada.slots(&format!("{prefix}shared_ada_lin.1."), slots);
+        self.head_ada.slots(&format!("{prefix}head_nm.ada_lin.1."), slots);
+        self.head.slots(&format!("{prefix}head."), slots);
+        for (index, block) in self.blocks.iter_mut().enumerate() {
+            block.slots(&format!("{prefix}{}", config.block_name(index)), slots);
+        }
+    }
+}
