@@ -3,6 +3,7 @@
 pub mod api;
 pub mod random;
 mod runner;
+pub mod text;
 pub mod weights;
 
 pub use runner::{CancelBoard, EngineHandle};
