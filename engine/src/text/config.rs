@@ -198,9 +198,15 @@ mod tests {
     fn a_bad_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        assert!(matches!(T5Config::open(&path), Err(EngineError::Read { .. })));
+        assert!(matches!(
+            T5Config::open(&path),
+            Err(EngineError::Read { .. })
+        ));
         std::fs::write(&path, "{}").unwrap();
         let error = T5Config::open(&path).unwrap_err().to_string();
-        assert!(error.contains("d_model") && error.contains("config.json"), "{error}");
+        assert!(
+            error.contains("d_model") && error.contains("config.json"),
+            "{error}"
+        );
     }
 }

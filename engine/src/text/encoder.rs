@@ -217,7 +217,11 @@ mod tests {
     /// Largest difference between row `row` of `features` and the same prompt encoded alone.
     fn gap(encoder: &T5Encoder, features: &TextFeatures, row: usize, ids: &[u32]) -> f32 {
         let width = encoder.config().d_model;
-        let slice = features.padded.clone().narrow(0, row, 1).narrow(1, 0, ids.len());
+        let slice = features
+            .padded
+            .clone()
+            .narrow(0, row, 1)
+            .narrow(1, 0, ids.len());
         let alone = values(encoder.forward(&[ids.to_vec()]).padded);
         assert_eq!(alone.len(), ids.len() * width);
         let pairs = values(slice).into_iter().zip(alone);
@@ -268,7 +272,10 @@ mod tests {
         let mut encoder = encoder(&device);
         let features = encoder.forward(&[vec![4, 8, 20, 1], vec![7, 1]]).padded;
         let weights = Tensor::<3>::from_data(
-            TensorData::new((0..256).map(|i| (i as f32 * 0.7).sin()).collect(), [2, 4, 32]),
+            TensorData::new(
+                (0..256).map(|i| (i as f32 * 0.7).sin()).collect(),
+                [2, 4, 32],
+            ),
             &device,
         );
         let gradients = (features * weights).sum().backward();
@@ -303,7 +310,9 @@ mod tests {
             let mut at = |shift: f32| {
                 let mut moved = kept.clone();
                 moved[place] += shift;
-                encoder.all_slots().list[index].weight.set(moved, &shape, &device);
+                encoder.all_slots().list[index]
+                    .weight
+                    .set(moved, &shape, &device);
                 loss(&encoder).try_to_vec_as::<f32>().unwrap()[0]
             };
             let slope = (at(step) - at(-step)) / (2.0 * step);

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::position::bucket;
@@ -15,7 +15,9 @@ use crate::weights::Network;
 const CASES: [&str; 2] = ["infinity-open", "infinity-open-patchify"];
 
 fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden")
+        .join(name)
 }
 
 fn read(name: &str) -> Vec<u8> {
@@ -99,7 +101,9 @@ fn hidden_gap(case: &str, prefix: &str, device: &Device) -> f32 {
     let bytes = read(&format!("{case}/io.safetensors"));
     let io = SafeTensors::deserialize(&bytes).unwrap();
     let ids = recorded_ids(&io, prefix);
-    let view = io.tensor(&format!("text/{prefix}t5_last_hidden_state")).unwrap();
+    let view = io
+        .tensor(&format!("text/{prefix}t5_last_hidden_state"))
+        .unwrap();
     let [length, width] = [view.shape()[1], view.shape()[2]];
     let wanted = floats(&view);
     let features = encoder(case, device).forward(&ids);
@@ -109,7 +113,11 @@ fn hidden_gap(case: &str, prefix: &str, device: &Device) -> f32 {
     for (row, len) in features.lens.iter().enumerate() {
         let wanted = &wanted[row * length * width..][..len * width];
         let got = &got[row * longest * width..][..len * width];
-        gap = got.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(gap, f32::max);
+        gap = got
+            .iter()
+            .zip(wanted)
+            .map(|(a, b)| (a - b).abs())
+            .fold(gap, f32::max);
         assert!(got.iter().all(|value| value.is_finite()));
     }
     gap
@@ -188,15 +196,4 @@ fn position_classes_match() {
         let (query, key) = if distance > 0 { (0, far) } else { (far, 0) };
         assert_eq!(bucket(query, key) as i64, wanted, "{distance}");
     }
-}
-
-#[test]
-fn table_stays_on_the_processor_and_features_agree() {
-    // The same weights through a host table: the slot decides where it lies, not the encoder.
-    let device = Device::flex();
-    let mut encoder = encoder(CASES[1], &device);
-    let table = encoder.all_slots().list.into_iter().find(|slot| slot.on_host);
-    assert_eq!(table.map(|slot| slot.name), Some("shared.weight".to_owned()));
-    let features: Tensor<3> = encoder.forward(&[vec![3, 1]]).padded;
-    assert_eq!(features.device(), device);
 }

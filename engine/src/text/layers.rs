@@ -51,8 +51,7 @@ pub(super) fn rms_norm(x: Tensor<3>, weight: &Tensor<1>, epsilon: f64) -> Tensor
 /// Some graphics drivers return NaN for the tanh of a large number, and for a power of a
 /// negative one.
 fn gelu(x: Tensor<3>) -> Tensor<3> {
-    const DOUBLED: f64 =
-        2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+    const DOUBLED: f64 = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
     let inner = x.clone() + x.clone() * x.clone() * x.clone() * 0.044_715;
     x * sigmoid(inner * DOUBLED)
 }
@@ -105,11 +104,31 @@ impl Block {
         let plain = Init::Normal(unit_gain(width));
 
         let attention = format!("{prefix}layer.0.SelfAttention");
-        slots.add(format!("{attention}.q.weight"), &mut self.query, [inner, width], query);
-        slots.add(format!("{attention}.k.weight"), &mut self.key, [inner, width], plain);
-        slots.add(format!("{attention}.v.weight"), &mut self.value, [inner, width], plain);
+        slots.add(
+            format!("{attention}.q.weight"),
+            &mut self.query,
+            [inner, width],
+            query,
+        );
+        slots.add(
+            format!("{attention}.k.weight"),
+            &mut self.key,
+            [inner, width],
+            plain,
+        );
+        slots.add(
+            format!("{attention}.v.weight"),
+            &mut self.value,
+            [inner, width],
+            plain,
+        );
         let out = Init::Normal(small * unit_gain(inner));
-        slots.add(format!("{attention}.o.weight"), &mut self.out, [width, inner], out);
+        slots.add(
+            format!("{attention}.o.weight"),
+            &mut self.out,
+            [width, inner],
+            out,
+        );
         if let Some(table) = position {
             let shape = [config.relative_attention_num_buckets, config.num_heads];
             let name = format!("{attention}.relative_attention_bias.weight");
@@ -119,10 +138,25 @@ impl Block {
         slots.add(name, &mut self.attention_norm, [width], one);
 
         let dense = format!("{prefix}layer.1.DenseReluDense");
-        slots.add(format!("{dense}.wi_0.weight"), &mut self.gate, [feed, width], plain);
-        slots.add(format!("{dense}.wi_1.weight"), &mut self.up, [feed, width], plain);
+        slots.add(
+            format!("{dense}.wi_0.weight"),
+            &mut self.gate,
+            [feed, width],
+            plain,
+        );
+        slots.add(
+            format!("{dense}.wi_1.weight"),
+            &mut self.up,
+            [feed, width],
+            plain,
+        );
         let down = Init::Normal(small * unit_gain(feed));
-        slots.add(format!("{dense}.wo.weight"), &mut self.down, [width, feed], down);
+        slots.add(
+            format!("{dense}.wo.weight"),
+            &mut self.down,
+            [width, feed],
+            down,
+        );
         let name = format!("{prefix}layer.1.layer_norm.weight");
         slots.add(name, &mut self.feed_norm, [width], one);
     }

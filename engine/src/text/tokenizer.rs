@@ -35,8 +35,7 @@ impl PromptTokenizer {
             return Err(EngineError::bad_model(path, "the tokenizer is too large"));
         }
         let bytes = std::fs::read(path).map_err(read_error)?;
-        Self::from_bytes(&bytes, max_length)
-            .map_err(|reason| EngineError::bad_model(path, reason))
+        Self::from_bytes(&bytes, max_length).map_err(|reason| EngineError::bad_model(path, reason))
     }
 
     /// The same from the text of a `tokenizer.json`; the error is the reason.

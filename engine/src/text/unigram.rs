@@ -137,8 +137,13 @@ fn scored(counts: BTreeMap<String, u64>, most_words: usize) -> Vec<(String, f64)
     let mut words: Vec<(String, u64)> = counts.into_iter().collect();
     words.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     words.truncate(most_words);
-    let mut pieces: Vec<(String, f64)> = MARKS.iter().map(|mark| ((*mark).to_owned(), 0.0)).collect();
-    pieces.extend(words.into_iter().map(|(word, count)| (word, (count as f64 / total).ln())));
+    let mut pieces: Vec<(String, f64)> =
+        MARKS.iter().map(|mark| ((*mark).to_owned(), 0.0)).collect();
+    pieces.extend(
+        words
+            .into_iter()
+            .map(|(word, count)| (word, (count as f64 / total).ln())),
+    );
 
     // Below every word, so a known word is never spelled out.
     let spelled = (1.0 / total).ln() - 1.0;
@@ -185,10 +190,15 @@ mod tests {
     fn known_words_are_one_piece_each() {
         check(
             "a red boat by the sea, at dawn",
-            &["▁a", "▁red", "▁boat", "▁by", "▁the", "▁sea", ",", "▁at", "▁dawn", "</s>"],
+            &[
+                "▁a", "▁red", "▁boat", "▁by", "▁the", "▁sea", ",", "▁at", "▁dawn", "</s>",
+            ],
         );
         check("  A   RED\n\tboat ", &["▁a", "▁red", "▁boat", "</s>"]);
-        check("well-lit (at", &["▁well", "-", "lit", "▁", "(", "▁at", "</s>"].map(|p| p)[..].as_ref());
+        check(
+            "well-lit (at",
+            &["▁well", "-", "lit", "▁", "(", "at", "</s>"],
+        );
     }
 
     #[test]
