@@ -8,6 +8,7 @@ pub mod random;
 pub mod resize;
 mod runner;
 pub mod schedule;
+pub mod text;
 pub mod train;
 pub mod vae;
 pub mod weights;
