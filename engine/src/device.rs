@@ -1,0 +1,138 @@
+//! Finding and opening the device that computes.
+//!
+//! A real graphics processor when there is one, else the processor itself; a
+//! software graphics driver only when asked for by name, because it is slower
+//! than the processor's own path. Nothing here needs a display, and a machine
+//! without any graphics driver simply has no entry but the processor.
+
+use burn::tensor::{Device, DeviceKind as BurnKind};
+
+use crate::api::{DeviceChoice, DeviceInfo, DeviceKind, EngineError};
+
+/// Values in the largest tensor on the processor: keeps temporary memory moderate.
+const CPU_MAX_ELEMENTS: usize = 32 << 20;
+/// Bytes per value of a tensor.
+const VALUE_BYTES: u64 = 4;
+
+/// A device that is open.
+#[derive(Clone, Debug)]
+pub struct OpenDevice {
+    /// The device as burn knows it.
+    pub device: Device,
+    /// What it is and why it was chosen.
+    pub info: DeviceInfo,
+    /// Most values one tensor may hold.
+    pub max_elements: usize,
+}
+
+struct Found {
+    info: DeviceInfo,
+    max_binding: u64,
+}
+
+/// Graphics adapters, real ones before software ones.
+fn adapters() -> Vec<Found> {
+    let listed = std::panic::catch_unwind(|| {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        let list = pollster::block_on(instance.enumerate_adapters(backends));
+        list.iter().map(|adapter| (adapter.get_info(), adapter.limits())).collect::<Vec<_>>()
+    });
+    let Ok(listed) = listed else {
+        tracing::warn!("asking for graphics adapters failed; going on without them");
+        return Vec::new();
+    };
+    let mut found: Vec<Found> = listed
+        .into_iter()
+        .map(|(info, limits)| {
+            let kind = if info.device_type == wgpu::DeviceType::Cpu { DeviceKind::Software } else { DeviceKind::Gpu };
+            Found {
+                info: DeviceInfo {
+                    kind,
+                    name: info.name,
+                    backend: format!("{:?}", info.backend),
+                    reason: String::new(),
+                },
+                max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            }
+        })
+        .collect();
+    found.sort_by_key(|f| f.info.kind == DeviceKind::Software);
+    found
+}
+
+fn cpu(reason: &str) -> OpenDevice {
+    OpenDevice {
+        device: Device::flex(),
+        info: DeviceInfo {
+            kind: DeviceKind::Cpu,
+            name: "processor".to_owned(),
+            backend: String::new(),
+            reason: reason.to_owned(),
+        },
+        max_elements: CPU_MAX_ELEMENTS,
+    }
+}
+
+/// Everything found, the one that [`DeviceChoice::Auto`] takes first.
+pub fn list() -> Vec<DeviceInfo> {
+    let found = adapters();
+    let gpus = found.iter().filter(|f| f.info.kind == DeviceKind::Gpu).count();
+    let mut infos: Vec<DeviceInfo> = Vec::new();
+    for (place, f) in found.into_iter().enumerate() {
+        let mut info = f.info;
+        info.reason = match info.kind {
+            DeviceKind::Gpu if place == 0 => "chosen: the first graphics processor found".to_owned(),
+            DeviceKind::Gpu => format!("not chosen; ask for it with --device gpu:{place}"),
+            DeviceKind::Cpu | DeviceKind::Software => {
+                "not chosen: computes on the processor, slower than the processor's own path; --device software takes it".to_owned()
+            }
+        };
+        infos.push(info);
+    }
+    let reason = if gpus == 0 { "chosen: no graphics processor was found" } else { "not chosen; ask for it with --device cpu" };
+    let place = if gpus == 0 { 0 } else { gpus };
+    infos.insert(place, cpu(reason).info);
+    infos
+}
+
+/// Opens the device of `choice`.
+///
+/// # Errors
+/// [`EngineError::NoDevice`] when what was asked for by name is not there.
+pub fn open(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
+    let missing = |wanted: String| Err(EngineError::NoDevice { wanted });
+    if choice == DeviceChoice::Cpu {
+        return Ok(cpu("asked for"));
+    }
+    let found = adapters();
+    let of_kind = |kind| found.iter().filter(move |f| f.info.kind == kind);
+    match choice {
+        DeviceChoice::Cpu => Ok(cpu("asked for")),
+        DeviceChoice::Auto => match of_kind(DeviceKind::Gpu).next() {
+            Some(gpu) => Ok(graphics(gpu, 0, found_kind(&found, 0), "the first graphics processor found")),
+            None => Ok(cpu("no graphics processor was found")),
+        },
+        DeviceChoice::Gpu(place) => match of_kind(DeviceKind::Gpu).nth(place.unwrap_or(0)) {
+            Some(gpu) => Ok(graphics(gpu, place.unwrap_or(0), found_kind(&found, place.unwrap_or(0)), "asked for")),
+            None => missing(place.map_or("gpu".to_owned(), |place| format!("gpu:{place}"))),
+        },
+        DeviceChoice::Software => match of_kind(DeviceKind::Software).next() {
+            Some(software) => Ok(graphics(software, 0, BurnKind::Cpu, "asked for")),
+            None => missing("software".to_owned()),
+        },
+    }
+}
+
+/// Burn's name for GPU number `place` of `found`.
+fn found_kind(_found: &[Found], place: usize) -> BurnKind {
+    if place == 0 { BurnKind::DefaultDevice } else { BurnKind::DiscreteGpu(place) }
+}
+
+fn graphics(found: &Found, _place: usize, kind: BurnKind, reason: &str) -> OpenDevice {
+    OpenDevice {
+        device: Device::wgpu(kind),
+        info: DeviceInfo { reason: reason.to_owned(), ..found.info.clone() },
+        max_elements: (found.max_binding / VALUE_BYTES) as usize,
+    }
+}
