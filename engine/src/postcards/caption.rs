@@ -3,9 +3,8 @@
 //! Two thirds are regular and name every attribute; a third are freer, leave things unsaid and join parts with "above",
 //! "over" or "beside". Everything follows from the seed. [`corpus`] and [`vocabulary`] serve the text tokenizer.
 
-use super::attributes::{
-    Body, Colour, Land, Named, Place, Postcard, Sky, Split, Thing, ThingKind, Time,
-};
+use super::attributes::{Colour, Land, Place, Sky, ThingKind, Time};
+use super::postcard::{Body, Named, Postcard, Split, Thing};
 use super::rng::SplitMix64;
 
 /// A caption and what it says.

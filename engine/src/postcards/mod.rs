@@ -1,19 +1,26 @@
 //! Postcards: a small painted world whose every attribute can be read back from the pixels.
 //!
 //! [`Postcard`] says what a picture shows, [`Caption`] puts it in words, [`paint()`] draws it. The bundled starter model
-//! is trained on these pictures, and "does it follow the prompt" is measured with the reader.
+//! is trained on these pictures, and [`check()`] measures whether a picture follows its prompt.
+//! What could not be read back is never sampled; [`Postcard::is_legal`] says what that is.
 //! The module knows nothing of models or files; everything follows from seeds.
 
 mod attributes;
+mod backdrop;
 mod caption;
+mod fit;
+mod front;
 mod geometry;
 mod paint;
+mod postcard;
+mod read;
 mod rng;
 mod scene;
+mod view;
 
-pub use attributes::{
-    Body, BodyKind, Colour, Land, Named, Place, Postcard, Sky, Split, Thing, ThingKind, Time,
-};
+pub use attributes::{BodyKind, Colour, Land, Place, Sky, ThingKind, Time};
 pub use caption::{Caption, corpus, phrases, vocabulary};
 pub use paint::paint;
+pub use postcard::{Body, Named, Postcard, Split, Thing};
+pub use read::{Checks, check, read};
 pub use rng::SplitMix64;

@@ -5,8 +5,9 @@
 
 use tiny_skia::{Color, FillRule, Mask, Paint, Path, PathBuilder, Pixmap, Rect, Transform};
 
-use super::attributes::{BodyKind, Colour, Postcard};
+use super::attributes::{BodyKind, Colour};
 use super::geometry::{CUT_AT, CUT_RADIUS, Ink, Part, Shape, land_shades, mix, parts_of, sky_at};
+use super::postcard::Postcard;
 use super::scene::Scene;
 use crate::api::Rgb8Image;
 
@@ -226,7 +227,8 @@ impl Canvas {
     clippy::cast_sign_loss,
     reason = "clamped to 0..=255 first"
 )]
-fn byte(channel: f32) -> u8 {
+/// The nearest byte.
+pub(super) fn byte(channel: f32) -> u8 {
     channel.round().clamp(0.0, 255.0) as u8
 }
 

@@ -1,6 +1,6 @@
 //! A small counter-based random generator, so that a seed means the same postcard everywhere and for ever.
 //!
-//! The n-th number is the SplitMix64 hash of `seed + n · golden ratio` (Steele, Lea, Flood 2014, "Fast splittable
+//! The n-th number is the `SplitMix64` hash of `seed + n · golden ratio` (Steele, Lea, Flood 2014, "Fast splittable
 //! pseudorandom number generators", section 4). Streams split by name keep one attribute's jitter apart from another's.
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -2,10 +2,11 @@
 //!
 //! Each element has its own random stream, so that changing one attribute leaves the rest of the picture in place.
 
-use super::attributes::{BodyKind, Land, Postcard, Sky, ThingKind};
+use super::attributes::{BodyKind, Land, Sky, ThingKind};
 use super::geometry::{
     BODY_JITTER_X, BODY_RADIUS, BODY_Y, THING_JITTER_X, anchor_y, place_x, tree_xs,
 };
+use super::postcard::Postcard;
 use super::rng::SplitMix64;
 
 /// Everything the painter needs besides the colours.
