@@ -27,6 +27,7 @@ pub struct OpenDevice {
 
 struct Found {
     info: DeviceInfo,
+    burn: BurnKind,
     max_binding: u64,
 }
 
@@ -42,11 +43,24 @@ fn adapters() -> Vec<Found> {
         tracing::warn!("asking for graphics adapters failed; going on without them");
         return Vec::new();
     };
+    let mut counts = [0_usize; 3];
+    let mut next = |class: usize| {
+        counts[class] += 1;
+        counts[class] - 1
+    };
     let mut found: Vec<Found> = listed
         .into_iter()
         .map(|(info, limits)| {
+            let burn = match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => BurnKind::DiscreteGpu(next(0)),
+                wgpu::DeviceType::IntegratedGpu => BurnKind::IntegratedGpu(next(1)),
+                wgpu::DeviceType::VirtualGpu => BurnKind::VirtualGpu(next(2)),
+                wgpu::DeviceType::Cpu => BurnKind::Cpu,
+                wgpu::DeviceType::Other => BurnKind::DefaultDevice,
+            };
             let kind = if info.device_type == wgpu::DeviceType::Cpu { DeviceKind::Software } else { DeviceKind::Gpu };
             Found {
+                burn,
                 info: DeviceInfo {
                     kind,
                     name: info.name,
@@ -57,7 +71,12 @@ fn adapters() -> Vec<Found> {
             }
         })
         .collect();
-    found.sort_by_key(|f| f.info.kind == DeviceKind::Software);
+    found.sort_by_key(|f| match f.burn {
+        BurnKind::DiscreteGpu(_) => 0,
+        BurnKind::IntegratedGpu(_) => 1,
+        BurnKind::Cpu => 3,
+        _ => 2,
+    });
     found
 }
 
@@ -110,28 +129,23 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
     match choice {
         DeviceChoice::Cpu => Ok(cpu("asked for")),
         DeviceChoice::Auto => match of_kind(DeviceKind::Gpu).next() {
-            Some(gpu) => Ok(graphics(gpu, 0, found_kind(&found, 0), "the first graphics processor found")),
+            Some(gpu) => Ok(graphics(gpu, "the first graphics processor found")),
             None => Ok(cpu("no graphics processor was found")),
         },
         DeviceChoice::Gpu(place) => match of_kind(DeviceKind::Gpu).nth(place.unwrap_or(0)) {
-            Some(gpu) => Ok(graphics(gpu, place.unwrap_or(0), found_kind(&found, place.unwrap_or(0)), "asked for")),
+            Some(gpu) => Ok(graphics(gpu, "asked for")),
             None => missing(place.map_or("gpu".to_owned(), |place| format!("gpu:{place}"))),
         },
         DeviceChoice::Software => match of_kind(DeviceKind::Software).next() {
-            Some(software) => Ok(graphics(software, 0, BurnKind::Cpu, "asked for")),
+            Some(software) => Ok(graphics(software, "asked for")),
             None => missing("software".to_owned()),
         },
     }
 }
 
-/// Burn's name for GPU number `place` of `found`.
-fn found_kind(_found: &[Found], place: usize) -> BurnKind {
-    if place == 0 { BurnKind::DefaultDevice } else { BurnKind::DiscreteGpu(place) }
-}
-
-fn graphics(found: &Found, _place: usize, kind: BurnKind, reason: &str) -> OpenDevice {
+fn graphics(found: &Found, reason: &str) -> OpenDevice {
     OpenDevice {
-        device: Device::wgpu(kind),
+        device: Device::wgpu(found.burn.clone()),
         info: DeviceInfo { reason: reason.to_owned(), ..found.info.clone() },
         max_elements: (found.max_binding / VALUE_BYTES) as usize,
     }

@@ -1,6 +1,8 @@
 //! The engine: an Infinity model on its own thread.
 
 pub mod api;
+pub mod device;
+pub mod generate;
 pub mod layers;
 pub mod model;
 pub mod postcards;
