@@ -1,8 +1,26 @@
 //! From weight files to networks and back.
 //!
 //! Files are untrusted: headers are checked before memory is taken, nothing in
-//! them is ever executed, and every name and shape must fit the network.
+//! them is ever executed, and every name and shape must fit the network before
+//! the first value is read. Writing never leaves half a file behind.
 
+mod container;
+mod key_map;
+mod load;
+mod number;
+mod pytorch;
+mod safetensors_file;
+mod save;
+mod sharded;
 mod slots;
+mod source;
 
+#[cfg(test)]
+mod tests;
+
+pub use key_map::KeyMap;
+pub use load::{check, load_into};
+pub use number::NumberType;
+pub use save::{SaveType, atomic_write, save};
 pub use slots::{Init, Network, Slot, Slots, WeightMut};
+pub use source::WeightFile;

@@ -1,0 +1,110 @@
+//! Kinds of numbers in weight files, and how their bytes become `f32`.
+
+use std::io::{self, Read};
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+/// Values converted at a time, so that a tensor is in memory once.
+const CHUNK: usize = 1 << 18;
+
+/// How a weight file stores a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberType {
+    /// 16 bits, 5 of them exponent.
+    F16,
+    /// 16 bits, 8 of them exponent.
+    Bf16,
+    /// 32 bits.
+    F32,
+    /// 64 bits.
+    F64,
+    /// Whole numbers, truth values and the small floating formats: never read as weights.
+    Other,
+}
+
+impl NumberType {
+    /// Bytes a value takes; `None` for kinds that are not read.
+    pub(super) const fn size(self) -> Option<usize> {
+        match self {
+            Self::F16 | Self::Bf16 => Some(2),
+            Self::F32 => Some(4),
+            Self::F64 => Some(8),
+            Self::Other => None,
+        }
+    }
+}
+
+/// Appends the little-endian `bytes` to `values`. A 64-bit value too large for 32 bits becomes infinite.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "weights are used with 32 bits"
+)]
+pub(super) fn push_f32(kind: NumberType, bytes: &[u8], values: &mut Vec<f32>) {
+    match kind {
+        NumberType::F16 => {
+            let halves: Vec<f16> = bytes
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|b| f16::from_le_bytes(*b))
+                .collect();
+            values.extend(halves.to_f32_vec());
+        }
+        NumberType::Bf16 => {
+            values.extend(
+                bytes
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|b| bf16::from_le_bytes(*b).to_f32()),
+            );
+        }
+        NumberType::F32 => {
+            values.extend(
+                bytes
+                    .as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b)),
+            );
+        }
+        NumberType::F64 => {
+            values.extend(
+                bytes
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|b| f64::from_le_bytes(*b) as f32),
+            );
+        }
+        NumberType::Other => {}
+    }
+}
+
+/// Room for `count` values, or an error instead of an abort when memory is short.
+pub(super) fn room_for(count: usize) -> io::Result<Vec<f32>> {
+    let mut values = Vec::new();
+    values
+        .try_reserve_exact(count)
+        .map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+    Ok(values)
+}
+
+/// Reads `count` values of `kind` from `reader`, a chunk at a time.
+pub(super) fn read_f32(
+    reader: &mut impl Read,
+    kind: NumberType,
+    count: usize,
+) -> io::Result<Vec<f32>> {
+    let size = kind.size().ok_or(io::ErrorKind::Unsupported)?;
+    let mut values = room_for(count)?;
+    let mut buffer = Vec::new();
+    while values.len() < count {
+        let chunk = CHUNK.min(count - values.len());
+        buffer.resize(chunk * size, 0);
+        reader.read_exact(&mut buffer)?;
+        push_f32(kind, &buffer, &mut values);
+    }
+    Ok(values)
+}

@@ -1,0 +1,140 @@
+//! One `.safetensors` file: a checked header, and tensors read on demand.
+//!
+//! The format is eight bytes of header length, a JSON header, then all values
+//! (<https://huggingface.co/docs/safetensors>). The header is read whole; of the
+//! rest, one tensor at a time.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use safetensors::tensor::{Dtype, Metadata};
+
+use super::container::{
+    Container, TensorHead, cut_short, no_such_tensor, not_floating, read_error,
+};
+use super::number::{self, NumberType};
+use crate::api::EngineError;
+
+/// Bytes of the header length.
+const LENGTH_SIZE: u64 = 8;
+/// The longest header the format allows.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// An open `.safetensors` file.
+pub(super) struct SafetensorsFile {
+    path: PathBuf,
+    file: Mutex<File>,
+    heads: BTreeMap<String, TensorHead>,
+    /// Where each tensor starts in the file.
+    starts: BTreeMap<String, u64>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl SafetensorsFile {
+    /// Reads and checks the header.
+    pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
+        let mut file = File::open(path).map_err(|error| EngineError::read(path, error))?;
+        let file_length = file
+            .metadata()
+            .map_err(|error| EngineError::read(path, error))?
+            .len();
+        let header_length = read_header_length(&mut file, path, file_length)?;
+        let header = read_header(&mut file, path, header_length)?;
+        let data_start = LENGTH_SIZE + header_length;
+        if data_start.checked_add(header.data_len() as u64) != Some(file_length) {
+            return Err(cut_short(path));
+        }
+        let mut heads = BTreeMap::new();
+        let mut starts = BTreeMap::new();
+        for name in header.offset_keys() {
+            let Some(info) = header.info(&name) else {
+                continue;
+            };
+            starts.insert(name.clone(), data_start + info.data_offsets.0 as u64);
+            let kind = number_type(info.dtype);
+            heads.insert(
+                name,
+                TensorHead {
+                    shape: info.shape.clone(),
+                    kind,
+                },
+            );
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file: Mutex::new(file),
+            heads,
+            starts,
+            metadata: header
+                .metadata()
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+        })
+    }
+}
+
+impl Container for SafetensorsFile {
+    fn heads(&self) -> &BTreeMap<String, TensorHead> {
+        &self.heads
+    }
+
+    fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    fn read_f32(&self, name: &str) -> Result<Vec<f32>, EngineError> {
+        let (Some(head), Some(&start)) = (self.heads.get(name), self.starts.get(name)) else {
+            return Err(no_such_tensor(&self.path, name));
+        };
+        if head.kind == NumberType::Other {
+            return Err(not_floating(&self.path, name));
+        }
+        let count = head.shape.iter().product();
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |file: &mut File| -> io::Result<Vec<f32>> {
+            file.seek(SeekFrom::Start(start))?;
+            number::read_f32(file, head.kind, count)
+        };
+        read(&mut file).map_err(|error| read_error(&self.path, error))
+    }
+}
+
+/// The header's length, when the file can hold such a header.
+fn read_header_length(file: &mut File, path: &Path, file_length: u64) -> Result<u64, EngineError> {
+    let mut bytes = 0_u64.to_le_bytes();
+    file.read_exact(&mut bytes)
+        .map_err(|error| read_error(path, error))?;
+    let length = u64::from_le_bytes(bytes);
+    if length > MAX_HEADER || length > file_length.saturating_sub(LENGTH_SIZE) {
+        let reason = "it does not start like a .safetensors file, or is cut short; copy or download it again";
+        return Err(EngineError::bad_model(path, reason));
+    }
+    Ok(length)
+}
+
+/// The header; the crate checks that the tensors follow each other without gaps and fit their shapes.
+fn read_header(file: &mut File, path: &Path, length: u64) -> Result<Metadata, EngineError> {
+    let mut bytes = Vec::new();
+    file.take(length)
+        .read_to_end(&mut bytes)
+        .map_err(|error| read_error(path, error))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let reason = format!("its header is damaged: {error}; copy or download the file again");
+        EngineError::bad_model(path, reason)
+    })
+}
+
+fn number_type(kind: Dtype) -> NumberType {
+    match kind {
+        Dtype::F16 => NumberType::F16,
+        Dtype::BF16 => NumberType::Bf16,
+        Dtype::F32 => NumberType::F32,
+        Dtype::F64 => NumberType::F64,
+        _ => NumberType::Other,
+    }
+}
