@@ -5,6 +5,7 @@
 //! the first value is read. Writing never leaves half a file behind.
 
 mod container;
+mod folder;
 mod key_map;
 mod load;
 mod number;
@@ -18,6 +19,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use folder::{Defaults, FileNames, ModelFolder, ModelJson};
 pub use key_map::KeyMap;
 pub use load::{check, load_into};
 pub use number::NumberType;

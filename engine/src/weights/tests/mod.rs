@@ -1,6 +1,7 @@
 //! Tests of the whole room, on tiny networks and files made by hand.
 
 mod damaged;
+mod folder;
 mod golden;
 mod pickles;
 mod round_trip;
