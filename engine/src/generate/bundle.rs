@@ -61,7 +61,7 @@ impl Bundle {
         let mut text = T5Encoder::new(&text_config, burn);
         load_into(&mut text, &WeightFile::open(files.text_weights_path())?, &KeyMap::text(), burn)?;
         let parameters = transformer.parameter_count() + vae.parameter_count() + text.parameter_count();
-        let description = &files.description;
+        let description = &files.model;
         let info = model_info(&description.name, &description.about, &description.example_prompts, &description.defaults, parameters)?;
         Ok(Self { transformer, vae, text, tokenizer, info, folder: folder.to_owned() })
     }

@@ -39,14 +39,19 @@ pub(super) fn read_error(path: &Path, error: io::Error) -> EngineError {
 
 /// The file has fewer bytes than it promises.
 pub(super) fn cut_short(path: &Path) -> EngineError {
-    EngineError::bad_model(path, "the file is cut short or damaged; copy or download it again")
+    EngineError::bad_model(
+        path,
+        "the file is cut short or damaged; copy or download it again",
+    )
 }
 
 /// The tensor `name` holds no floating-point numbers.
 pub(super) fn not_floating(path: &Path, name: &str) -> EngineError {
     EngineError::bad_model(
         path,
-        format!("{name} does not hold 16, 32 or 64 bit floating-point numbers; convert the file first"),
+        format!(
+            "{name} does not hold 16, 32 or 64 bit floating-point numbers; convert the file first"
+        ),
     )
 }
 

@@ -81,7 +81,12 @@ pub struct ModelJson {
 
 impl ModelJson {
     /// A description with the usual file names and nothing to say yet.
-    pub fn new(name: impl Into<String>, defaults: Defaults, transformer: Value, vae: Value) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        defaults: Defaults,
+        transformer: Value,
+        vae: Value,
+    ) -> Self {
         Self {
             format: FORMAT,
             kind: KIND.to_owned(),
@@ -104,12 +109,16 @@ impl ModelJson {
         let path = path.as_ref();
         let bytes = read_limited(path, MAX_LENGTH)?;
         let refused = |reason: String| EngineError::bad_model(path, reason);
-        let value: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| refused(format!("its text is not JSON: {error}; get the folder again")))?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+            refused(format!(
+                "its text is not JSON: {error}; get the folder again"
+            ))
+        })?;
         // Before anything else, so that a later format is not called damaged.
         check_kind(&value).map_err(refused)?;
-        let model: Self = serde_json::from_value(value)
-            .map_err(|error| refused(format!("{error}; correct the line or get the folder again")))?;
+        let model: Self = serde_json::from_value(value).map_err(|error| {
+            refused(format!("{error}; correct the line or get the folder again"))
+        })?;
         model.check().map_err(refused)?;
         Ok(model)
     }
@@ -121,7 +130,8 @@ impl ModelJson {
     /// description would not be read back.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), EngineError> {
         let path = path.as_ref();
-        self.check().map_err(|reason| EngineError::bad_model(path, reason))?;
+        self.check()
+            .map_err(|reason| EngineError::bad_model(path, reason))?;
         let mut text = serde_json::to_vec_pretty(self)
             .map_err(|error| EngineError::internal(format!("writing {FILE_NAME}: {error}")))?;
         text.push(b'\n');
@@ -130,7 +140,11 @@ impl ModelJson {
 
     /// What is wrong with the values, when something is.
     fn check(&self) -> Result<(), String> {
-        let Defaults { cfg, tau, scale_count } = self.defaults;
+        let Defaults {
+            cfg,
+            tau,
+            scale_count,
+        } = self.defaults;
         if !(cfg.is_finite() && cfg >= 0.0 && tau.is_finite() && tau > 0.0 && scale_count > 0) {
             return Err(format!(
                 "the defaults cfg {cfg}, tau {tau}, scale_count {scale_count} draw nothing; correct them"
@@ -138,7 +152,9 @@ impl ModelJson {
         }
         for file in [&self.files.transformer, &self.files.vae, &self.files.text] {
             if !is_inside(file) {
-                return Err(format!("{file:?} is not the name of a file inside the model folder; correct it"));
+                return Err(format!(
+                    "{file:?} is not the name of a file inside the model folder; correct it"
+                ));
             }
         }
         Ok(())
@@ -164,7 +180,8 @@ impl ModelFolder {
         let about = std::fs::metadata(folder).map_err(|error| EngineError::read(folder, error))?;
         let description = Self::description_path(folder);
         if !about.is_dir() || !description.is_file() {
-            let reason = format!("it is no folder with a {FILE_NAME}; choose the folder of a model");
+            let reason =
+                format!("it is no folder with a {FILE_NAME}; choose the folder of a model");
             return Err(EngineError::bad_model(folder, reason));
         }
         let opened = Self {
@@ -257,8 +274,16 @@ impl ModelFolder {
 fn check_kind(value: &Value) -> Result<(), String> {
     match value.get("kind") {
         Some(Value::String(kind)) if kind == KIND => {}
-        Some(kind) => return Err(format!("its kind is {kind}, and this program knows \"{KIND}\"; choose another model")),
-        None => return Err(format!("it does not say its \"kind\"; choose a folder with an {KIND} model")),
+        Some(kind) => {
+            return Err(format!(
+                "its kind is {kind}, and this program knows \"{KIND}\"; choose another model"
+            ));
+        }
+        None => {
+            return Err(format!(
+                "it does not say its \"kind\"; choose a folder with an {KIND} model"
+            ));
+        }
     }
     match value.get("format") {
         Some(format) if format.as_u64() == Some(FORMAT) => Ok(()),
@@ -274,5 +299,7 @@ fn is_inside(name: &str) -> bool {
     let path = Path::new(name);
     path.components().next().is_some()
         && !name.contains('\\')
-        && path.components().all(|part| matches!(part, Component::Normal(_)))
+        && path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
 }

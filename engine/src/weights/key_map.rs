@@ -19,10 +19,16 @@ impl KeyMap {
     }
 
     /// Names are compared after `spell`; file names that start with one of `passed_over` are not an error.
-    pub fn new(spell: impl Fn(&str) -> String + Send + Sync + 'static, passed_over: &[&str]) -> Self {
+    pub fn new(
+        spell: impl Fn(&str) -> String + Send + Sync + 'static,
+        passed_over: &[&str],
+    ) -> Self {
         Self {
             spell: Box::new(spell),
-            passed_over: passed_over.iter().map(|&prefix| prefix.to_owned()).collect(),
+            passed_over: passed_over
+                .iter()
+                .map(|&prefix| prefix.to_owned())
+                .collect(),
         }
     }
 
@@ -30,7 +36,14 @@ impl KeyMap {
     ///
     /// Training leaves a perceptual network and copies of the code mask beside the weights.
     pub fn vae() -> Self {
-        Self::new(without_wrapper, &["perceptual_model.", "quantizer.lfq.mask", "quantize.lfq.mask"])
+        Self::new(
+            without_wrapper,
+            &[
+                "perceptual_model.",
+                "quantizer.lfq.mask",
+                "quantize.lfq.mask",
+            ],
+        )
     }
 
     /// Text encoder files, alone or with the decoder that was trained beside them.
@@ -41,7 +54,10 @@ impl KeyMap {
             "encoder.embed_tokens.weight" => "shared.weight".to_owned(),
             _ => name.to_owned(),
         };
-        Self::new(spell, &["encoder.embed_tokens.weight", "decoder.", "lm_head."])
+        Self::new(
+            spell,
+            &["encoder.embed_tokens.weight", "decoder.", "lm_head."],
+        )
     }
 
     /// The common spelling of `name`.
@@ -51,7 +67,9 @@ impl KeyMap {
 
     /// Whether a tensor `name` that no weight asks for is fine.
     pub fn passes_over(&self, name: &str) -> bool {
-        self.passed_over.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        self.passed_over
+            .iter()
+            .any(|prefix| name.starts_with(prefix.as_str()))
     }
 }
 

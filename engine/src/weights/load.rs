@@ -34,7 +34,8 @@ pub fn load_into<N: Network + ?Sized>(
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return Err(EngineError::NotFinite {
                 what: format!("{file_name}, value {index}, in {:?}", file.path()),
-                advice: "The file is damaged or its training went wrong; use another one.".to_owned(),
+                advice: "The file is damaged or its training went wrong; use another one."
+                    .to_owned(),
             });
         }
         slot.fill(values, device);
@@ -55,11 +56,18 @@ pub fn check<N: Network + ?Sized>(
 }
 
 /// The name in the file of every slot, in the order of the slots.
-fn matched(slots: &Slots<'_>, file: &WeightFile, names: &KeyMap) -> Result<Vec<String>, EngineError> {
+fn matched(
+    slots: &Slots<'_>,
+    file: &WeightFile,
+    names: &KeyMap,
+) -> Result<Vec<String>, EngineError> {
     let mut places = BTreeMap::new();
     for (place, slot) in slots.list.iter().enumerate() {
         if places.insert(names.spelled(&slot.name), place).is_some() {
-            return Err(EngineError::internal(format!("two weights are called {}", slot.name)));
+            return Err(EngineError::internal(format!(
+                "two weights are called {}",
+                slot.name
+            )));
         }
     }
     let mut found: Vec<Option<&str>> = vec![None; slots.list.len()];
@@ -81,8 +89,11 @@ fn matched(slots: &Slots<'_>, file: &WeightFile, names: &KeyMap) -> Result<Vec<S
             None => problems.missing.push(slot.name.clone()),
         }
     }
-    let unused: BTreeMap<&str, &[usize]> =
-        slots.unused.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+    let unused: BTreeMap<&str, &[usize]> = slots
+        .unused
+        .iter()
+        .map(|(name, shape)| (name.as_str(), shape.as_slice()))
+        .collect();
     for name in spare {
         match unused.get(name) {
             Some(shape) => note_shape(&mut problems, file, name, shape),
@@ -100,6 +111,8 @@ fn matched(slots: &Slots<'_>, file: &WeightFile, names: &KeyMap) -> Result<Vec<S
 fn note_shape(problems: &mut KeyProblems, file: &WeightFile, name: &str, wanted: &[usize]) {
     let shape = file.shape(name).unwrap_or_default();
     if shape != wanted {
-        problems.misshapen.push(format!("{name} (wanted {wanted:?}, found {shape:?})"));
+        problems
+            .misshapen
+            .push(format!("{name} (wanted {wanted:?}, found {shape:?})"));
     }
 }

@@ -36,22 +36,47 @@ impl NumberType {
 }
 
 /// Appends the little-endian `bytes` to `values`. A 64-bit value too large for 32 bits becomes infinite.
-#[allow(clippy::cast_possible_truncation, reason = "weights are used with 32 bits")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "weights are used with 32 bits"
+)]
 pub(super) fn push_f32(kind: NumberType, bytes: &[u8], values: &mut Vec<f32>) {
     match kind {
         NumberType::F16 => {
-            let halves: Vec<f16> =
-                bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b)).collect();
+            let halves: Vec<f16> = bytes
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|b| f16::from_le_bytes(*b))
+                .collect();
             values.extend(halves.to_f32_vec());
         }
         NumberType::Bf16 => {
-            values.extend(bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()));
+            values.extend(
+                bytes
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|b| bf16::from_le_bytes(*b).to_f32()),
+            );
         }
         NumberType::F32 => {
-            values.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
+            values.extend(
+                bytes
+                    .as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b)),
+            );
         }
         NumberType::F64 => {
-            values.extend(bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32));
+            values.extend(
+                bytes
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|b| f64::from_le_bytes(*b) as f32),
+            );
         }
         NumberType::Other => {}
     }
@@ -67,7 +92,11 @@ pub(super) fn room_for(count: usize) -> io::Result<Vec<f32>> {
 }
 
 /// Reads `count` values of `kind` from `reader`, a chunk at a time.
-pub(super) fn read_f32(reader: &mut impl Read, kind: NumberType, count: usize) -> io::Result<Vec<f32>> {
+pub(super) fn read_f32(
+    reader: &mut impl Read,
+    kind: NumberType,
+    count: usize,
+) -> io::Result<Vec<f32>> {
     let size = kind.size().ok_or(io::ErrorKind::Unsupported)?;
     let mut values = room_for(count)?;
     let mut buffer = Vec::new();

@@ -1,10 +1,12 @@
-//! One PyTorch checkpoint (`.pth`, `.pt`, `.bin`), read without running anything in it.
+//! One `PyTorch` checkpoint (`.pth`, `.pt`, `.bin`), read without running anything in it.
 //!
 //! The `pytorch-reader` crate interprets the few pickle calls that rebuild
 //! tensors and keeps every other call as an inert name. A file that holds such
 //! names, apart from a short list of harmless settings, is refused here. The
 //! parser is not ours and sees untrusted bytes, so a panic in it is caught and
-//! becomes an error too.
+//! becomes an error too. It also walks nested values by recursion, a thousand
+//! levels at most, for which a usual thread's stack is too small: parsing has a
+//! thread of its own.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader, Tensor};
 
-use super::container::{Container, TensorHead, cut_short, no_such_tensor, not_floating, read_error};
+use super::container::{
+    Container, TensorHead, cut_short, no_such_tensor, not_floating, read_error,
+};
 use super::number::{self, NumberType};
 use crate::api::EngineError;
 
@@ -35,7 +39,10 @@ const HARMLESS: [&str; 12] = [
     "pathlib.PosixPath",
 ];
 
-/// An open PyTorch checkpoint.
+/// Stack for the deepest nesting the parser allows, with room to spare.
+const PARSER_STACK: usize = 128 << 20;
+
+/// An open `PyTorch` checkpoint.
 pub(super) struct PytorchFile {
     path: PathBuf,
     heads: BTreeMap<String, TensorHead>,
@@ -46,8 +53,21 @@ pub(super) struct PytorchFile {
 impl PytorchFile {
     /// Opens the dictionary under `keys`, or the usual one when `None`.
     pub(super) fn open(path: &Path, keys: Option<&[&str]>) -> Result<Self, EngineError> {
-        let file_length =
-            std::fs::metadata(path).map_err(|error| EngineError::read(path, error))?.len();
+        std::thread::scope(|scope| {
+            let parser = std::thread::Builder::new()
+                .name("checkpoint parser".to_owned())
+                .stack_size(PARSER_STACK)
+                .spawn_scoped(scope, || Self::parse(path, keys))
+                .map_err(|error| EngineError::read(path, error))?;
+            parser.join().unwrap_or_else(|_| Err(senseless(path)))
+        })
+    }
+
+    /// What [`Self::open`] does, on whatever stack there is. No nested value outlives it.
+    fn parse(path: &Path, keys: Option<&[&str]>) -> Result<Self, EngineError> {
+        let file_length = std::fs::metadata(path)
+            .map_err(|error| EngineError::read(path, error))?
+            .len();
         let root = guarded(path, || PytorchReader::read_pickle_data(path, None))?;
         refuse_foreign(path, &root)?;
         let keys = keys.unwrap_or_else(|| usual_place(&root));
@@ -61,10 +81,14 @@ impl PytorchFile {
         let prefix: String = keys.iter().skip(1).map(|key| format!("{key}.")).collect();
         let mut heads = BTreeMap::new();
         let mut tensors = BTreeMap::new();
-        for (name, tensor) in all.into_tensors() {
-            let Some(name) = name.strip_prefix(&prefix) else { continue };
+        let all: BTreeMap<String, Tensor> = all.into_tensors().into_iter().collect();
+        for (name, tensor) in all {
+            let Some(name) = name.strip_prefix(&prefix) else {
+                continue;
+            };
             if tensor.byte_len() as u64 > file_length {
-                let reason = format!("{name} claims more values than the file holds; get the file again");
+                let reason =
+                    format!("{name} claims more values than the file holds; get the file again");
                 return Err(EngineError::bad_model(path, reason));
             }
             let head = TensorHead {
@@ -113,7 +137,10 @@ impl Container for PytorchFile {
 }
 
 /// Runs the foreign parser; its errors and its panics become ours.
-fn guarded<T>(path: &Path, parse: impl FnOnce() -> Result<T, PytorchError>) -> Result<T, EngineError> {
+fn guarded<T>(
+    path: &Path,
+    parse: impl FnOnce() -> Result<T, PytorchError>,
+) -> Result<T, EngineError> {
     match catch_unwind(AssertUnwindSafe(parse)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(PytorchError::Io(error))) if error.raw_os_error().is_some() => {
@@ -121,13 +148,20 @@ fn guarded<T>(path: &Path, parse: impl FnOnce() -> Result<T, PytorchError>) -> R
         }
         Ok(Err(error)) => Err(EngineError::bad_model(
             path,
-            format!("it is damaged or no PyTorch checkpoint of plain weights: {error}; get the file again"),
+            format!(
+                "it is damaged or no PyTorch checkpoint of plain weights: {error}; get the file again"
+            ),
         )),
-        Err(_) => Err(EngineError::bad_model(
-            path,
-            "its contents make no sense to the checkpoint reader; get the file again",
-        )),
+        Err(_) => Err(senseless(path)),
     }
+}
+
+/// The parser panicked.
+fn senseless(path: &Path) -> EngineError {
+    EngineError::bad_model(
+        path,
+        "its contents make no sense to the checkpoint reader; get the file again",
+    )
 }
 
 /// Refuses a file that names Python things beyond tensors and harmless settings.
@@ -137,10 +171,14 @@ fn refuse_foreign(path: &Path, value: &PickleValue) -> Result<(), EngineError> {
     match value {
         PickleValue::Unsupported(name) if !is_harmless(name) => Err(EngineError::bad_model(
             path,
-            format!("it holds a Python object ({name}), which weights have no use for; nothing was run; get the weights as .safetensors from a source you trust"),
+            format!(
+                "it holds a Python object ({name}), which weights have no use for; nothing was run; get the weights as .safetensors from a source you trust"
+            ),
         )),
         PickleValue::List(items) => items.iter().try_for_each(|item| refuse_foreign(path, item)),
-        PickleValue::Dict(entries) => entries.values().try_for_each(|item| refuse_foreign(path, item)),
+        PickleValue::Dict(entries) => entries
+            .values()
+            .try_for_each(|item| refuse_foreign(path, item)),
         _ => Ok(()),
     }
 }
@@ -157,7 +195,9 @@ fn is_harmless(name: &str) -> bool {
 /// The first known place that is there; the top otherwise.
 fn usual_place(root: &PickleValue) -> &'static [&'static str] {
     let is_there = |keys: &&&[&str]| {
-        keys.iter().try_fold(root, |value, key| entry(value, key)).is_some_and(is_dict)
+        keys.iter()
+            .try_fold(root, |value, key| entry(value, key))
+            .is_some_and(is_dict)
     };
     KNOWN_PLACES.iter().find(is_there).copied().unwrap_or(&[])
 }
@@ -174,18 +214,28 @@ fn entry<'a>(value: &'a PickleValue, key: &str) -> Option<&'a PickleValue> {
 }
 
 /// The dictionary under `keys`.
-fn enter<'a>(path: &Path, root: &'a PickleValue, keys: &[&str]) -> Result<&'a PickleValue, EngineError> {
+fn enter<'a>(
+    path: &Path,
+    root: &'a PickleValue,
+    keys: &[&str],
+) -> Result<&'a PickleValue, EngineError> {
     let mut value = root;
     for key in keys {
         value = entry(value, key).ok_or_else(|| {
-            let reason = format!("it has no weights under \"{}\"; choose another file", keys.join("."));
+            let reason = format!(
+                "it has no weights under \"{}\"; choose another file",
+                keys.join(".")
+            );
             EngineError::bad_model(path, reason)
         })?;
     }
     if is_dict(value) {
         Ok(value)
     } else {
-        Err(EngineError::bad_model(path, "it holds no table of weights; choose another file"))
+        Err(EngineError::bad_model(
+            path,
+            "it holds no table of weights; choose another file",
+        ))
     }
 }
 
@@ -194,7 +244,11 @@ fn refuse_double_names(path: &Path, dict: &PickleValue) -> Result<(), EngineErro
     let mut names = Vec::new();
     tensor_names(dict, "", &mut names);
     names.sort_unstable();
-    match names.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[String]>::first) {
+    match names
+        .windows(2)
+        .find(|pair| pair.first() == pair.last())
+        .and_then(<[String]>::first)
+    {
         Some(name) => Err(EngineError::bad_model(
             path,
             format!("it holds two tensors called {name}; get the file again"),
@@ -206,10 +260,14 @@ fn refuse_double_names(path: &Path, dict: &PickleValue) -> Result<(), EngineErro
 fn tensor_names(value: &PickleValue, prefix: &str, names: &mut Vec<String>) {
     match value {
         PickleValue::Dict(entries) => {
-            for (key, item) in entries {
-                let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            entries.iter().for_each(|(key, item)| {
+                let name = if prefix.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{prefix}.{key}")
+                };
                 tensor_names(item, &name, names);
-            }
+            });
         }
         PickleValue::Unsupported(kind) if kind == "torch.Tensor" => names.push(prefix.to_owned()),
         _ => {}

@@ -12,7 +12,9 @@ use std::sync::{Mutex, PoisonError};
 
 use safetensors::tensor::{Dtype, Metadata};
 
-use super::container::{Container, TensorHead, cut_short, no_such_tensor, not_floating, read_error};
+use super::container::{
+    Container, TensorHead, cut_short, no_such_tensor, not_floating, read_error,
+};
 use super::number::{self, NumberType};
 use crate::api::EngineError;
 
@@ -35,7 +37,10 @@ impl SafetensorsFile {
     /// Reads and checks the header.
     pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
         let mut file = File::open(path).map_err(|error| EngineError::read(path, error))?;
-        let file_length = file.metadata().map_err(|error| EngineError::read(path, error))?.len();
+        let file_length = file
+            .metadata()
+            .map_err(|error| EngineError::read(path, error))?
+            .len();
         let header_length = read_header_length(&mut file, path, file_length)?;
         let header = read_header(&mut file, path, header_length)?;
         let data_start = LENGTH_SIZE + header_length;
@@ -44,17 +49,31 @@ impl SafetensorsFile {
         }
         let mut heads = BTreeMap::new();
         let mut starts = BTreeMap::new();
-        for (name, info) in header.tensors() {
+        for name in header.offset_keys() {
+            let Some(info) = header.info(&name) else {
+                continue;
+            };
             starts.insert(name.clone(), data_start + info.data_offsets.0 as u64);
             let kind = number_type(info.dtype);
-            heads.insert(name, TensorHead { shape: info.shape.clone(), kind });
+            heads.insert(
+                name,
+                TensorHead {
+                    shape: info.shape.clone(),
+                    kind,
+                },
+            );
         }
         Ok(Self {
             path: path.to_owned(),
             file: Mutex::new(file),
             heads,
             starts,
-            metadata: header.metadata().clone().unwrap_or_default().into_iter().collect(),
+            metadata: header
+                .metadata()
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
         })
     }
 }
@@ -87,8 +106,9 @@ impl Container for SafetensorsFile {
 
 /// The header's length, when the file can hold such a header.
 fn read_header_length(file: &mut File, path: &Path, file_length: u64) -> Result<u64, EngineError> {
-    let mut bytes = [0; LENGTH_SIZE as usize];
-    file.read_exact(&mut bytes).map_err(|error| read_error(path, error))?;
+    let mut bytes = 0_u64.to_le_bytes();
+    file.read_exact(&mut bytes)
+        .map_err(|error| read_error(path, error))?;
     let length = u64::from_le_bytes(bytes);
     if length > MAX_HEADER || length > file_length.saturating_sub(LENGTH_SIZE) {
         let reason = "it does not start like a .safetensors file, or is cut short; copy or download it again";
@@ -100,7 +120,9 @@ fn read_header_length(file: &mut File, path: &Path, file_length: u64) -> Result<
 /// The header; the crate checks that the tensors follow each other without gaps and fit their shapes.
 fn read_header(file: &mut File, path: &Path, length: u64) -> Result<Metadata, EngineError> {
     let mut bytes = Vec::new();
-    file.take(length).read_to_end(&mut bytes).map_err(|error| read_error(path, error))?;
+    file.take(length)
+        .read_to_end(&mut bytes)
+        .map_err(|error| read_error(path, error))?;
     serde_json::from_slice(&bytes).map_err(|error| {
         let reason = format!("its header is damaged: {error}; copy or download the file again");
         EngineError::bad_model(path, reason)

@@ -63,15 +63,20 @@ pub fn save<N: Network + ?Sized>(
     let failed = |error| EngineError::write(path, error);
     write_beside(path, |file| {
         let mut out = BufWriter::new(file);
-        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
+        out.write_all(&(header.len() as u64).to_le_bytes())
+            .map_err(failed)?;
         out.write_all(&header).map_err(failed)?;
         for slot in &slots.list {
             let values = slot.weight.values()?;
             if values.len() != slot.len() {
-                return Err(EngineError::internal(format!("{} has another size than listed", slot.name)));
+                return Err(EngineError::internal(format!(
+                    "{} has another size than listed",
+                    slot.name
+                )));
             }
             for chunk in values.chunks(CHUNK) {
-                out.write_all(&bytes_from(chunk, kind, &slot.name)?).map_err(failed)?;
+                out.write_all(&bytes_from(chunk, kind, &slot.name)?)
+                    .map_err(failed)?;
             }
         }
         out.flush().map_err(failed)
@@ -84,7 +89,10 @@ pub fn save<N: Network + ?Sized>(
 /// [`EngineError::Write`] when the disk says no; whatever was at `path` is then still there.
 pub fn atomic_write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), EngineError> {
     let path = path.as_ref();
-    write_beside(path, |file| file.write_all(bytes).map_err(|error| EngineError::write(path, error)))
+    write_beside(path, |file| {
+        file.write_all(bytes)
+            .map_err(|error| EngineError::write(path, error))
+    })
 }
 
 /// Lets `fill` write a file beside `path`, flushes it to the disk and renames it to `path`.
@@ -93,7 +101,9 @@ fn write_beside(
     fill: impl FnOnce(&mut File) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let failed = |error| EngineError::write(path, error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let mut beside = new_file_in(folder).map_err(failed)?;
     fill(beside.as_file_mut())?;
@@ -108,13 +118,18 @@ fn new_file_in(folder: &Path) -> io::Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     // The default would let only the owner read the finished file; the umask still applies.
     let rights = std::fs::Permissions::from_mode(0o666);
-    tempfile::Builder::new().prefix(".saving-").permissions(rights).tempfile_in(folder)
+    tempfile::Builder::new()
+        .prefix(".saving-")
+        .permissions(rights)
+        .tempfile_in(folder)
 }
 
 /// A file that removes itself unless it is renamed.
 #[cfg(not(unix))]
 fn new_file_in(folder: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().prefix(".saving-").tempfile_in(folder)
+    tempfile::Builder::new()
+        .prefix(".saving-")
+        .tempfile_in(folder)
 }
 
 /// Makes the rename itself last.
@@ -138,7 +153,10 @@ fn header(
     let bad = |error| EngineError::internal(format!("writing a weight header: {error}"));
     let mut table = serde_json::Map::new();
     if !metadata.is_empty() {
-        table.insert("__metadata__".to_owned(), serde_json::to_value(metadata).map_err(bad)?);
+        table.insert(
+            "__metadata__".to_owned(),
+            serde_json::to_value(metadata).map_err(bad)?,
+        );
     }
     let mut start = 0;
     for slot in &slots.list {
@@ -150,7 +168,10 @@ fn header(
         };
         let info = serde_json::to_value(info).map_err(bad)?;
         if table.insert(slot.name.clone(), info).is_some() {
-            return Err(EngineError::internal(format!("two weights are called {}", slot.name)));
+            return Err(EngineError::internal(format!(
+                "two weights are called {}",
+                slot.name
+            )));
         }
         start = end;
     }
@@ -166,18 +187,30 @@ fn bytes_from(values: &[f32], kind: SaveType, name: &str) -> Result<Vec<u8>, Eng
         return Err(not_finite(format!("the weight {name}"), advice));
     }
     match kind {
-        SaveType::F32 => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        SaveType::F32 => Ok(values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()),
         SaveType::F16 => {
             let halves = halves_from(values).ok_or_else(|| {
-                not_finite(format!("{name} is too large for 16 bits"), "Nothing was saved; save with 32 bits.")
+                not_finite(
+                    format!("{name} is too large for 16 bits"),
+                    "Nothing was saved; save with 32 bits.",
+                )
             })?;
-            Ok(halves.iter().flat_map(|value| value.to_le_bytes()).collect())
+            Ok(halves
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect())
         }
     }
 }
 
 fn not_finite(what: String, advice: &str) -> EngineError {
-    EngineError::NotFinite { what, advice: advice.to_owned() }
+    EngineError::NotFinite {
+        what,
+        advice: advice.to_owned(),
+    }
 }
 
 /// The values with 16 bits, unless one does not fit.

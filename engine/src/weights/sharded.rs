@@ -37,14 +37,19 @@ impl ShardIndex {
         let mut weight_map = BTreeMap::new();
         for (name, file) in index.weight_map {
             if !is_plain_name(&file) || file.ends_with(".index.json") {
-                let reason = format!("{file:?} is not the name of a weight file beside the index; get the index again");
+                let reason = format!(
+                    "{file:?} is not the name of a weight file beside the index; get the index again"
+                );
                 return Err(EngineError::bad_model(path, reason));
             }
             weight_map.insert(name, path.with_file_name(file));
         }
         let shards: BTreeSet<PathBuf> = weight_map.values().cloned().collect();
         if shards.len() > MAX_SHARDS {
-            let reason = format!("it names {} files, more than {MAX_SHARDS}; join them first", shards.len());
+            let reason = format!(
+                "it names {} files, more than {MAX_SHARDS}; join them first",
+                shards.len()
+            );
             return Err(EngineError::bad_model(path, reason));
         }
         Ok(Self { weight_map, shards })
@@ -57,7 +62,10 @@ pub(super) fn index_in(folder: &Path) -> Result<PathBuf, EngineError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.to_str().is_some_and(|name| name.ends_with(".index.json")) {
+        if path
+            .to_str()
+            .is_some_and(|name| name.ends_with(".index.json"))
+        {
             found.push(path);
         }
     }
@@ -76,9 +84,19 @@ pub(super) fn index_in(folder: &Path) -> Result<PathBuf, EngineError> {
 
 /// All bytes of a file of at most `limit` bytes.
 pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, EngineError> {
-    let file = File::open(path).map_err(|error| EngineError::read(path, error))?;
+    let failed = |error| EngineError::read(path, error);
+    // Opening a pipe would wait for a writer.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(EngineError::bad_model(
+            path,
+            "it is not a file; choose another one",
+        ));
+    }
+    let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| read_error(path, error))?;
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| read_error(path, error))?;
     if bytes.len() as u64 > limit {
         let reason = format!("it is longer than {limit} bytes; choose another file");
         return Err(EngineError::bad_model(path, reason));
@@ -89,5 +107,8 @@ pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, EngineErr
 /// Whether `name` names a file in the same folder.
 fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) && !name.contains(['/', '\\'])
+    matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(_)), None)
+    ) && !name.contains(['/', '\\'])
 }

@@ -127,6 +127,11 @@ impl Slot<'_> {
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
+    }
 }
 
 /// The list of weights of a network, filled by [`Network::slots`].

@@ -1,6 +1,6 @@
 //! Weight files of all kinds behind one type.
 //!
-//! [`WeightFile`] knows `.safetensors`, PyTorch checkpoints, and models cut into
+//! [`WeightFile`] knows `.safetensors`, `PyTorch` checkpoints, and models cut into
 //! several of either. Opening reads and checks headers only; values come one
 //! tensor at a time, so a file is never in memory whole.
 
@@ -37,7 +37,7 @@ impl std::fmt::Debug for WeightFile {
 impl WeightFile {
     /// Opens a weight file, an `*.index.json`, or a folder with one such index.
     ///
-    /// In a PyTorch checkpoint the weights may be at the top, under `vae`
+    /// In a `PyTorch` checkpoint the weights may be at the top, under `vae`
     /// (tokenizer files) or under `trainer`, `gpt_fsdp` (training checkpoints).
     ///
     /// # Errors
@@ -50,15 +50,21 @@ impl WeightFile {
             return Self::open_sharded(&index_in(path)?);
         }
         if !about.is_file() {
-            return Err(EngineError::bad_model(path, "it is neither a file nor a folder; choose a weight file"));
+            return Err(EngineError::bad_model(
+                path,
+                "it is neither a file nor a folder; choose a weight file",
+            ));
         }
-        if path.to_str().is_some_and(|name| name.ends_with(".index.json")) {
+        if path
+            .to_str()
+            .is_some_and(|name| name.ends_with(".index.json"))
+        {
             return Self::open_sharded(path);
         }
         Ok(Self::from_container(path, open_container(path)?))
     }
 
-    /// Opens a PyTorch checkpoint whose weights are under `keys`, outermost first; none for the top.
+    /// Opens a `PyTorch` checkpoint whose weights are under `keys`, outermost first; none for the top.
     ///
     /// # Errors
     /// As [`Self::open`]; also [`EngineError::BadModel`] when nothing is there.
@@ -66,15 +72,25 @@ impl WeightFile {
         let path = path.as_ref();
         let about = std::fs::metadata(path).map_err(|error| EngineError::read(path, error))?;
         if !about.is_file() {
-            return Err(EngineError::bad_model(path, "it is not a file; choose a PyTorch checkpoint"));
+            return Err(EngineError::bad_model(
+                path,
+                "it is not a file; choose a PyTorch checkpoint",
+            ));
         }
-        Ok(Self::from_container(path, Box::new(PytorchFile::open(path, Some(keys))?)))
+        Ok(Self::from_container(
+            path,
+            Box::new(PytorchFile::open(path, Some(keys))?),
+        ))
     }
 
     fn from_container(path: &Path, container: Box<dyn Container>) -> Self {
         Self {
             path: path.to_owned(),
-            places: container.heads().keys().map(|name| (name.clone(), 0)).collect(),
+            places: container
+                .heads()
+                .keys()
+                .map(|name| (name.clone(), 0))
+                .collect(),
             containers: vec![container],
         }
     }
@@ -96,12 +112,20 @@ impl WeightFile {
             }
             containers.push(container);
         }
-        problems.missing = index.weight_map.into_keys().filter(|name| !places.contains_key(name)).collect();
+        problems.missing = index
+            .weight_map
+            .into_keys()
+            .filter(|name| !places.contains_key(name))
+            .collect();
         if !problems.is_empty() {
             let path = path.to_owned();
             return Err(EngineError::BadWeights { problems, path });
         }
-        Ok(Self { path: path.to_owned(), containers, places })
+        Ok(Self {
+            path: path.to_owned(),
+            containers,
+            places,
+        })
     }
 
     /// The file, or the index of several.
@@ -141,7 +165,10 @@ impl WeightFile {
 
     /// Text that a `.safetensors` writer left under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.containers.iter().find_map(|container| container.metadata().get(key)).map(String::as_str)
+        self.containers
+            .iter()
+            .find_map(|container| container.metadata().get(key))
+            .map(String::as_str)
     }
 
     /// The values of the tensor called `name`, last axis fastest.
@@ -150,11 +177,16 @@ impl WeightFile {
     /// [`EngineError::BadWeights`] when there is none, [`EngineError::BadModel`] when it holds
     /// no floating-point numbers or is damaged, [`EngineError::Read`] when the disk says no.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, EngineError> {
-        self.container(name).ok_or_else(|| no_such_tensor(&self.path, name))?.read_f32(name)
+        self.container(name)
+            .ok_or_else(|| no_such_tensor(&self.path, name))?
+            .read_f32(name)
     }
 
     fn container(&self, name: &str) -> Option<&dyn Container> {
-        self.places.get(name).and_then(|&place| self.containers.get(place)).map(Box::as_ref)
+        self.places
+            .get(name)
+            .and_then(|&place| self.containers.get(place))
+            .map(Box::as_ref)
     }
 
     fn head(&self, name: &str) -> Option<&TensorHead> {
@@ -164,7 +196,10 @@ impl WeightFile {
 
 /// Opens one file by its ending, or by its first bytes when the ending says nothing.
 fn open_container(path: &Path) -> Result<Box<dyn Container>, EngineError> {
-    let ending = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    let ending = path
+        .extension()
+        .and_then(OsStr::to_str)
+        .map(str::to_ascii_lowercase);
     match ending.as_deref() {
         Some("safetensors") => Ok(Box::new(SafetensorsFile::open(path)?)),
         Some("pth" | "pt" | "bin" | "ckpt") => Ok(Box::new(PytorchFile::open(path, None)?)),
@@ -188,6 +223,10 @@ fn starts_like_zip(path: &Path) -> Result<bool, EngineError> {
 fn first_bytes(path: &Path) -> Result<Vec<u8>, EngineError> {
     let failed = |error| EngineError::read(path, error);
     let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(9).read_to_end(&mut bytes).map_err(failed)?;
+    File::open(path)
+        .map_err(failed)?
+        .take(9)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     Ok(bytes)
 }

@@ -6,8 +6,17 @@ use super::super::{Defaults, ModelFolder, ModelJson};
 use super::*;
 
 fn model() -> ModelJson {
-    let defaults = Defaults { cfg: 3.0, tau: 0.5, scale_count: 7 };
-    let mut model = ModelJson::new("Tiny", defaults, json!({"depth": 4}), json!({"codebook_dim": 16}));
+    let defaults = Defaults {
+        cfg: 3.0,
+        tau: 0.5,
+        scale_count: 7,
+    };
+    let mut model = ModelJson::new(
+        "Tiny",
+        defaults,
+        json!({"depth": 4}),
+        json!({"codebook_dim": 16}),
+    );
     model.about = "Draws postcards.".to_owned();
     model.example_prompts = vec!["a red boat".to_owned()];
     model
@@ -17,7 +26,13 @@ fn model() -> ModelJson {
 fn model_folder(change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
     let folder = folder();
     std::fs::create_dir(folder.path().join("text")).unwrap();
-    for name in ["transformer.safetensors", "vae.safetensors", "text/config.json", "text/model.safetensors", "text/tokenizer.json"] {
+    for name in [
+        "transformer.safetensors",
+        "vae.safetensors",
+        "text/config.json",
+        "text/model.safetensors",
+        "text/tokenizer.json",
+    ] {
         write(&folder, name, b"");
     }
     let mut value = serde_json::to_value(model()).unwrap();
@@ -51,7 +66,10 @@ fn a_whole_folder_opens() {
     let opened = ModelFolder::open(folder.path()).unwrap();
     assert_eq!(opened.model, model());
     assert_eq!(opened.path(), folder.path());
-    assert_eq!(opened.text_tokenizer_path(), folder.path().join("text/tokenizer.json"));
+    assert_eq!(
+        opened.text_tokenizer_path(),
+        folder.path().join("text/tokenizer.json")
+    );
     assert_eq!(opened.transformer_config::<Part>().unwrap().depth, 4);
     let error = opened.vae_config::<Part>().err().unwrap().to_string();
     assert!(error.contains("vae") && error.contains("depth"), "{error}");
@@ -65,14 +83,20 @@ fn file_names_may_be_left_out_or_chosen() {
     ModelFolder::open(folder.path()).unwrap();
     let folder = model_folder(|value| value["files"] = json!({"vae": "text/model.safetensors"}));
     let opened = ModelFolder::open(folder.path()).unwrap();
-    assert_eq!(opened.vae_path(), folder.path().join("text/model.safetensors"));
+    assert_eq!(
+        opened.vae_path(),
+        folder.path().join("text/model.safetensors")
+    );
 }
 
 #[test]
 fn other_kinds_and_formats_are_refused_by_name() {
     refused(|value| value["kind"] = json!("var"), "\"var\"");
     refused(|value| value["format"] = json!(2), "format is 2");
-    refused(|value| *value = json!({"kind": "infinity", "format": 9}), "format is 9");
+    refused(
+        |value| *value = json!({"kind": "infinity", "format": 9}),
+        "format is 9",
+    );
     refused(|value| *value = json!({}), "kind");
     refused(|value| *value = json!([1]), "kind");
     refused(|value| value["format"] = Value::Null, "format");
@@ -83,10 +107,25 @@ fn values_without_meaning_are_refused() {
     refused(|value| value["defaults"]["tau"] = json!(0), "tau 0");
     refused(|value| value["defaults"]["cfg"] = json!(-1), "cfg -1");
     refused(|value| value["defaults"]["cfg"] = json!(1e300), "cfg inf");
-    refused(|value| value["defaults"]["scale_count"] = json!(0), "scale_count 0");
-    refused(|value| value["defaults"]["scale_count"] = json!("seven"), "seven");
-    for outside in ["../vae.safetensors", "/etc/passwd", "", "a/../../b", "..\\b"] {
-        refused(|value| value["files"]["vae"] = json!(outside), "inside the model folder");
+    refused(
+        |value| value["defaults"]["scale_count"] = json!(0),
+        "scale_count 0",
+    );
+    refused(
+        |value| value["defaults"]["scale_count"] = json!("seven"),
+        "seven",
+    );
+    for outside in [
+        "../vae.safetensors",
+        "/etc/passwd",
+        "",
+        "a/../../b",
+        "..\\b",
+    ] {
+        refused(
+            |value| value["files"]["vae"] = json!(outside),
+            "inside the model folder",
+        );
     }
 }
 

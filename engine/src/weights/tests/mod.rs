@@ -36,14 +36,28 @@ impl Tiny {
     /// All values, to compare.
     fn values(&mut self) -> Vec<f32> {
         let slots = self.all_slots();
-        slots.list.iter().flat_map(|slot| slot.weight.values().unwrap()).collect()
+        slots
+            .list
+            .iter()
+            .flat_map(|slot| slot.weight.values().unwrap())
+            .collect()
     }
 }
 
 impl Network for Tiny {
     fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
-        slots.add(format!("{prefix}conv_in.conv.weight"), &mut self.weight, [2, 3], Init::Normal(1.0));
-        slots.add(format!("{prefix}conv_in.conv.bias"), &mut self.bias, [3], Init::Normal(1.0));
+        slots.add(
+            format!("{prefix}conv_in.conv.weight"),
+            &mut self.weight,
+            [2, 3],
+            Init::Normal(1.0),
+        );
+        slots.add(
+            format!("{prefix}conv_in.conv.bias"),
+            &mut self.bias,
+            [3],
+            Init::Normal(1.0),
+        );
         slots.allow_unused(format!("{prefix}mask"), [4]);
     }
 }
@@ -60,10 +74,15 @@ fn write(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
 
 /// A `.safetensors` file with these tensors of `f32`.
 fn safetensors(tensors: &[(&str, &[usize], &[f32])]) -> Vec<u8> {
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        .collect();
     let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        (*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap())
+        (
+            *name,
+            TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap(),
+        )
     });
     safetensors::serialize(views, None).unwrap()
 }
@@ -76,7 +95,12 @@ fn saved(network: &mut Tiny, folder: &tempfile::TempDir) -> Vec<u8> {
 }
 
 fn load(network: &mut Tiny, path: &Path) -> Result<(), EngineError> {
-    load_into(network, &WeightFile::open(path)?, &KeyMap::vae(), &Device::flex())
+    load_into(
+        network,
+        &WeightFile::open(path)?,
+        &KeyMap::vae(),
+        &Device::flex(),
+    )
 }
 
 /// Refused, with an error about files that names `path`.

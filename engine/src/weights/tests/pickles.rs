@@ -1,4 +1,4 @@
-//! PyTorch checkpoints made by hand, kind and unkind.
+//! `PyTorch` checkpoints made by hand, kind and unkind.
 
 use super::super::NumberType;
 use super::*;
@@ -6,7 +6,9 @@ use super::*;
 /// A checksum as in ZIP files.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -45,12 +47,24 @@ fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// Pickle text for a string.
 fn text(value: &str) -> Vec<u8> {
-    [b"X".as_slice(), &(value.len() as u32).to_le_bytes(), value.as_bytes()].concat()
+    [
+        b"X".as_slice(),
+        &(value.len() as u32).to_le_bytes(),
+        value.as_bytes(),
+    ]
+    .concat()
 }
 
 /// Pickle text that rebuilds a tensor over storage `key`, as `torch.save` writes it.
 fn tensor(storage: &str, key: &str, count: u8, shape: &[u8], stride: &[u8]) -> Vec<u8> {
-    let numbers = |list: &[u8]| [b"(".to_vec(), list.iter().flat_map(|n| [b'K', *n]).collect(), b"t".to_vec()].concat();
+    let numbers = |list: &[u8]| {
+        [
+            b"(".to_vec(),
+            list.iter().flat_map(|n| [b'K', *n]).collect(),
+            b"t".to_vec(),
+        ]
+        .concat()
+    };
     let mut out = b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec();
     out.extend(text("storage"));
     out.extend(format!("ctorch\n{storage}\n").bytes());
@@ -65,7 +79,10 @@ fn tensor(storage: &str, key: &str, count: u8, shape: &[u8], stride: &[u8]) -> V
 
 /// Pickle text for a dictionary of these entries.
 fn dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let entries: Vec<u8> = entries.iter().flat_map(|(name, value)| [text(name), value.clone()].concat()).collect();
+    let entries: Vec<u8> = entries
+        .iter()
+        .flat_map(|(name, value)| [text(name), value.clone()].concat())
+        .collect();
     [b"}(".as_slice(), &entries, b"u"].concat()
 }
 
@@ -79,7 +96,10 @@ const VALUES: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 /// A checkpoint of `root` with two storages: six values, then three.
 fn archive(root: &[u8]) -> Vec<u8> {
     let first: Vec<u8> = VALUES.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let second: Vec<u8> = [7.0_f32, 8.0, 9.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let second: Vec<u8> = [7.0_f32, 8.0, 9.0]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
     zip(&[
         ("archive/data.pkl", &pickle(root)),
         ("archive/byteorder", b"little"),
@@ -91,8 +111,14 @@ fn archive(root: &[u8]) -> Vec<u8> {
 
 fn weights() -> Vec<u8> {
     dict(&[
-        ("conv_in.conv.weight", tensor("FloatStorage", "0", 6, &[2, 3], &[3, 1])),
-        ("conv_in.conv.bias", tensor("FloatStorage", "1", 3, &[3], &[1])),
+        (
+            "conv_in.conv.weight",
+            tensor("FloatStorage", "0", 6, &[2, 3], &[3, 1]),
+        ),
+        (
+            "conv_in.conv.bias",
+            tensor("FloatStorage", "1", 3, &[3], &[1]),
+        ),
     ])
 }
 
@@ -107,7 +133,10 @@ fn a_checkpoint_loads() {
     let path = write(&folder, "tiny.pth", &checkpoint());
     let mut tiny = Tiny::new(1);
     load(&mut tiny, &path).unwrap();
-    assert_eq!(tiny.values(), [VALUES.as_slice(), &[7.0, 8.0, 9.0]].concat());
+    assert_eq!(
+        tiny.values(),
+        [VALUES.as_slice(), &[7.0, 8.0, 9.0]].concat()
+    );
     let file = WeightFile::open(&path).unwrap();
     assert_eq!(file.dtype("conv_in.conv.bias"), Some(NumberType::F32));
     assert_refused(file.read_f32("absent"), &path);
@@ -116,19 +145,40 @@ fn a_checkpoint_loads() {
 #[test]
 fn weights_are_found_where_publishers_put_them() {
     let folder = folder();
-    let other = dict(&[("conv_in.conv.weight", tensor("FloatStorage", "1", 3, &[3], &[1]))]);
-    let tokenizer = dict(&[("vae", weights()), ("image_disc", other.clone()), ("step", b"K\x07".to_vec())]);
-    let trainer = dict(&[("vae_local", other.clone()), ("gpt_fsdp", weights()), ("gpt_fsdp_opt", other.clone())]);
-    let training = dict(&[("args", dict(&[("lr", text("1e-4"))])), ("trainer", trainer)]);
+    let other = dict(&[(
+        "conv_in.conv.weight",
+        tensor("FloatStorage", "1", 3, &[3], &[1]),
+    )]);
+    let tokenizer = dict(&[
+        ("vae", weights()),
+        ("image_disc", other.clone()),
+        ("step", b"K\x07".to_vec()),
+    ]);
+    let trainer = dict(&[
+        ("vae_local", other.clone()),
+        ("gpt_fsdp", weights()),
+        ("gpt_fsdp_opt", other.clone()),
+    ]);
+    let training = dict(&[
+        ("args", dict(&[("lr", text("1e-4"))])),
+        ("trainer", trainer),
+    ]);
     for root in [&tokenizer, &training] {
         load(&mut Tiny::new(1), &write(&folder, "a.pth", &archive(root))).unwrap();
     }
     let path = write(&folder, "a.pth", &archive(&training));
     let file = WeightFile::open_with_key(&path, &["trainer", "vae_local"]).unwrap();
-    assert_eq!(file.read_f32("conv_in.conv.weight").unwrap(), [7.0, 8.0, 9.0]);
+    assert_eq!(
+        file.read_f32("conv_in.conv.weight").unwrap(),
+        [7.0, 8.0, 9.0]
+    );
     let file = WeightFile::open_with_key(&path, &[]).unwrap();
     assert!(file.contains("trainer.gpt_fsdp.conv_in.conv.bias"));
-    for keys in [["trainer", "absent"], ["absent", "gpt_fsdp"], ["args", "lr"]] {
+    for keys in [
+        ["trainer", "absent"],
+        ["absent", "gpt_fsdp"],
+        ["args", "lr"],
+    ] {
         assert_refused(WeightFile::open_with_key(&path, &keys), &path);
     }
 }
@@ -160,7 +210,10 @@ fn tensors_that_claim_too_much_are_refused() {
     let absent = tensor("FloatStorage", "5", 6, &[6], &[1]);
     for value in [repeated, beyond, absent] {
         let path = write(&folder, "a.pth", &archive(&dict(&[("a", value)])));
-        assert_refused(WeightFile::open(&path).and_then(|file| file.read_f32("a")), &path);
+        assert_refused(
+            WeightFile::open(&path).and_then(|file| file.read_f32("a")),
+            &path,
+        );
     }
 }
 
@@ -184,20 +237,47 @@ fn foreign_objects_are_refused_and_never_run() {
         root.pop();
         [root, text("extra"), value, b"u".to_vec()].concat()
     };
-    let by_stack = [text("os"), text("system"), b"\x93(".to_vec(), text(&command), b"tR".to_vec()].concat();
+    let by_stack = [
+        text("os"),
+        text("system"),
+        b"\x93(".to_vec(),
+        text(&command),
+        b"tR".to_vec(),
+    ]
+    .concat();
     let instance = [b"cshutil\nrmtree\n(".as_slice(), &text(&command), b"t\x81"].concat();
     let built = [call("builtins\nobject"), b"}b".to_vec()].concat();
-    let mut roots = vec![by_stack.clone(), instance.clone(), call("os\nsystem"), beside(b"cos\nsystem\n".to_vec())];
+    let mut roots = vec![
+        by_stack.clone(),
+        instance.clone(),
+        call("os\nsystem"),
+        beside(b"cos\nsystem\n".to_vec()),
+    ];
     roots.push(format!("cos\nsystem\n(S'{command}'\ntR").into_bytes());
     roots.push(format!("(S'{command}'\nios\nsystem\n").into_bytes());
-    for value in [by_stack, instance, built, call("posix\nsystem"), call("builtins\neval"), call("torch\nload")] {
+    for value in [
+        by_stack,
+        instance,
+        built,
+        call("posix\nsystem"),
+        call("builtins\neval"),
+        call("torch\nload"),
+    ] {
         roots.push(beside(value.clone()));
         roots.push(dict(&[("vae", weights()), ("extra", value)]));
     }
     // Extension codes, out-of-band buffers, bytes that are no instruction.
-    roots.extend([beside(b"\x82\x01".to_vec()), beside(b"\x97".to_vec()), beside(b"\xff".to_vec())]);
+    roots.extend([
+        beside(b"\x82\x01".to_vec()),
+        beside(b"\x97".to_vec()),
+        beside(b"\xff".to_vec()),
+    ]);
     for root in roots {
-        for bytes in [archive(&root), pickle(&root), [root.as_slice(), b"."].concat()] {
+        for bytes in [
+            archive(&root),
+            pickle(&root),
+            [root.as_slice(), b"."].concat(),
+        ] {
             let path = write(&folder, "foreign.pth", &bytes);
             assert_refused(WeightFile::open(&path), &path);
         }
@@ -206,11 +286,23 @@ fn foreign_objects_are_refused_and_never_run() {
 }
 
 #[test]
+fn deep_dictionaries_do_not_exhaust_the_stack() {
+    let folder = folder();
+    let deep = (0..990).fold(tensor("FloatStorage", "0", 6, &[6], &[1]), |inner, _| {
+        dict(&[("a", inner)])
+    });
+    let file = WeightFile::open(write(&folder, "deep.pth", &archive(&deep))).unwrap();
+    assert_eq!(file.len(), 1);
+}
+
+#[test]
 fn pickles_that_grow_or_nest_without_end_are_refused() {
     let folder = folder();
     let nested = [vec![b']'; 100_000], vec![b'a'; 99_999]].concat();
     // Each round puts the list so far into itself ten times.
-    let doubled: Vec<u8> = (0..60_u8).flat_map(|i| [vec![b'q', i, b'('], [b'h', i].repeat(10), vec![b'l']].concat()).collect();
+    let doubled: Vec<u8> = (0..60_u8)
+        .flat_map(|i| [vec![b'q', i, b'('], [b'h', i].repeat(10), vec![b'l']].concat())
+        .collect();
     let doubled = [b"]".to_vec(), doubled].concat();
     for value in [nested, doubled] {
         let path = write(&folder, "bomb.pth", &archive(&dict(&[("a", value)])));

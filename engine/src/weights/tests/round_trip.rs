@@ -6,7 +6,10 @@ use super::super::{NumberType, atomic_write};
 use super::*;
 
 fn metadata() -> BTreeMap<String, String> {
-    BTreeMap::from([("step".to_owned(), "12".to_owned()), ("note".to_owned(), "a \"quote\" é".to_owned())])
+    BTreeMap::from([
+        ("step".to_owned(), "12".to_owned()),
+        ("note".to_owned(), "a \"quote\" é".to_owned()),
+    ])
 }
 
 #[test]
@@ -16,11 +19,17 @@ fn full_precision_comes_back_exactly() {
     let mut first = Tiny::new(1);
     save(&mut first, &path, SaveType::F32, &metadata()).unwrap();
     let file = WeightFile::open(&path).unwrap();
-    assert_eq!(file.names().collect::<Vec<_>>(), ["conv_in.conv.bias", "conv_in.conv.weight"]);
+    assert_eq!(
+        file.names().collect::<Vec<_>>(),
+        ["conv_in.conv.bias", "conv_in.conv.weight"]
+    );
     assert_eq!(file.shape("conv_in.conv.weight"), Some([2, 3].as_slice()));
     assert_eq!(file.dtype("conv_in.conv.bias"), Some(NumberType::F32));
     assert_eq!(file.metadata("note"), Some("a \"quote\" é"));
-    assert_eq!((file.len(), file.shape("x"), file.metadata("x")), (2, None, None));
+    assert_eq!(
+        (file.len(), file.shape("x"), file.metadata("x")),
+        (2, None, None)
+    );
     let mut second = Tiny::new(2);
     assert_ne!(first.values(), second.values());
     load(&mut second, &path).unwrap();
@@ -33,7 +42,10 @@ fn other_programs_can_read_it() {
     let mut tiny = Tiny::new(1);
     let bytes = saved(&mut tiny, &folder);
     let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(theirs.tensor("conv_in.conv.weight").unwrap().shape(), [2, 3]);
+    assert_eq!(
+        theirs.tensor("conv_in.conv.weight").unwrap().shape(),
+        [2, 3]
+    );
     assert_eq!(theirs.len(), 2);
 }
 
@@ -56,7 +68,11 @@ fn half_precision_is_the_nearest_half() {
     save(&mut first, &path, SaveType::F16, &BTreeMap::new()).unwrap();
     let mut second = Tiny::new(2);
     load(&mut second, &path).unwrap();
-    let nearest: Vec<f32> = first.values().into_iter().map(|v| f16::from_f32(v).to_f32()).collect();
+    let nearest: Vec<f32> = first
+        .values()
+        .into_iter()
+        .map(|v| f16::from_f32(v).to_f32())
+        .collect();
     assert_eq!(second.values(), nearest);
 }
 
@@ -84,7 +100,11 @@ fn every_floating_kind_is_read() {
     let check = |kind: Dtype, bytes: Vec<u8>, named: NumberType, wanted: Vec<f32>| {
         let folder = folder();
         let view = TensorView::new(kind, vec![4], &bytes).unwrap();
-        let path = write(&folder, "a.safetensors", &safetensors::serialize([("a", view)], None).unwrap());
+        let path = write(
+            &folder,
+            "a.safetensors",
+            &safetensors::serialize([("a", view)], None).unwrap(),
+        );
         let file = WeightFile::open(&path).unwrap();
         assert_eq!(file.dtype("a"), Some(named));
         assert_eq!(file.read_f32("a").unwrap(), wanted);
@@ -92,12 +112,25 @@ fn every_floating_kind_is_read() {
     let half = values.map(f16::from_f32);
     let brain = values.map(bf16::from_f32);
     let bytes = half.iter().flat_map(|v| v.to_le_bytes()).collect();
-    check(Dtype::F16, bytes, NumberType::F16, half.map(f16::to_f32).to_vec());
+    check(
+        Dtype::F16,
+        bytes,
+        NumberType::F16,
+        half.map(f16::to_f32).to_vec(),
+    );
     let bytes = brain.iter().flat_map(|v| v.to_le_bytes()).collect();
-    check(Dtype::BF16, bytes, NumberType::Bf16, brain.map(bf16::to_f32).to_vec());
+    check(
+        Dtype::BF16,
+        bytes,
+        NumberType::Bf16,
+        brain.map(bf16::to_f32).to_vec(),
+    );
     let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     check(Dtype::F32, bytes, NumberType::F32, values.to_vec());
-    let bytes = values.iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect();
+    let bytes = values
+        .iter()
+        .flat_map(|v| f64::from(*v).to_le_bytes())
+        .collect();
     check(Dtype::F64, bytes, NumberType::F64, values.to_vec());
 }
 
@@ -105,15 +138,26 @@ fn every_floating_kind_is_read() {
 fn tensors_longer_than_a_chunk_are_whole() {
     let folder = folder();
     let values: Vec<f32> = (0..300_000).map(|i| i as f32).collect();
-    let path = write(&folder, "a.safetensors", &safetensors(&[("a", &[300, 1000], &values)]));
-    assert_eq!(WeightFile::open(&path).unwrap().read_f32("a").unwrap(), values);
+    let path = write(
+        &folder,
+        "a.safetensors",
+        &safetensors(&[("a", &[300, 1000], &values)]),
+    );
+    assert_eq!(
+        WeightFile::open(&path).unwrap().read_f32("a").unwrap(),
+        values
+    );
 }
 
 #[test]
 fn integers_are_listed_and_not_read() {
     let folder = folder();
     let view = TensorView::new(Dtype::I64, vec![1], &[0; 8]).unwrap();
-    let path = write(&folder, "a.safetensors", &safetensors::serialize([("a", view)], None).unwrap());
+    let path = write(
+        &folder,
+        "a.safetensors",
+        &safetensors::serialize([("a", view)], None).unwrap(),
+    );
     let file = WeightFile::open(&path).unwrap();
     assert_eq!(file.dtype("a"), Some(NumberType::Other));
     assert_refused(file.read_f32("a"), &path);
@@ -123,8 +167,15 @@ fn integers_are_listed_and_not_read() {
 #[test]
 fn an_empty_tensor_is_no_trouble() {
     let folder = folder();
-    let path = write(&folder, "a.safetensors", &safetensors(&[("a", &[0, 3], &[])]));
-    assert_eq!(WeightFile::open(&path).unwrap().read_f32("a").unwrap(), Vec::<f32>::new());
+    let path = write(
+        &folder,
+        "a.safetensors",
+        &safetensors(&[("a", &[0, 3], &[])]),
+    );
+    assert_eq!(
+        WeightFile::open(&path).unwrap().read_f32("a").unwrap(),
+        Vec::<f32>::new()
+    );
 }
 
 #[test]
@@ -134,11 +185,21 @@ fn a_write_replaces_or_fails() {
     atomic_write(&path, b"new").unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"new");
     let below_a_file = path.join("below.txt");
-    for bad in [below_a_file, folder.path().to_owned(), folder.path().join("no/such/folder.txt")] {
+    for bad in [
+        below_a_file,
+        folder.path().to_owned(),
+        folder.path().join("no/such/folder.txt"),
+    ] {
         let error = atomic_write(&bad, b"x").unwrap_err();
-        assert!(matches!(&error, EngineError::Write { path, .. } if *path == bad), "{error}");
+        assert!(
+            matches!(&error, EngineError::Write { path, .. } if *path == bad),
+            "{error}"
+        );
         let error = save(&mut Tiny::new(1), &bad, SaveType::F32, &BTreeMap::new()).unwrap_err();
-        assert!(matches!(&error, EngineError::Write { path, .. } if *path == bad), "{error}");
+        assert!(
+            matches!(&error, EngineError::Write { path, .. } if *path == bad),
+            "{error}"
+        );
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

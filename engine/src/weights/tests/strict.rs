@@ -18,9 +18,16 @@ fn problems(tensors: &[(&str, &[usize], &[f32])]) -> KeyProblems {
             assert_eq!(tiny.values(), [WEIGHT.as_slice(), &BIAS].concat());
             KeyProblems::default()
         }
-        Err(EngineError::BadWeights { problems, path: named }) => {
+        Err(EngineError::BadWeights {
+            problems,
+            path: named,
+        }) => {
             assert_eq!(named, path);
-            assert_eq!(tiny.values(), before, "a refused file must leave the network alone");
+            assert_eq!(
+                tiny.values(),
+                before,
+                "a refused file must leave the network alone"
+            );
             problems
         }
         Err(other) => panic!("{other}"),
@@ -39,16 +46,37 @@ fn everything_wrong_is_listed_at_once() {
     assert_eq!(found.unexpected, ["stranger", "visitor"]);
     assert_eq!(
         found.misshapen,
-        ["conv_in.conv.bias (wanted [3], found [2])", "mask (wanted [4], found [5])"]
+        [
+            "conv_in.conv.bias (wanted [3], found [2])",
+            "mask (wanted [4], found [5])"
+        ]
     );
 }
 
 #[test]
 fn both_spellings_fit() {
     let none = KeyProblems::default();
-    assert_eq!(problems(&[("conv_in.conv.weight", &[2, 3], &WEIGHT), ("conv_in.conv.bias", &[3], &BIAS)]), none);
-    assert_eq!(problems(&[("conv_in.weight", &[2, 3], &WEIGHT), ("conv_in.bias", &[3], &BIAS)]), none);
-    assert_eq!(problems(&[("conv_in.weight", &[2, 3], &WEIGHT), ("conv_in.conv.bias", &[3], &BIAS)]), none);
+    assert_eq!(
+        problems(&[
+            ("conv_in.conv.weight", &[2, 3], &WEIGHT),
+            ("conv_in.conv.bias", &[3], &BIAS)
+        ]),
+        none
+    );
+    assert_eq!(
+        problems(&[
+            ("conv_in.weight", &[2, 3], &WEIGHT),
+            ("conv_in.bias", &[3], &BIAS)
+        ]),
+        none
+    );
+    assert_eq!(
+        problems(&[
+            ("conv_in.weight", &[2, 3], &WEIGHT),
+            ("conv_in.conv.bias", &[3], &BIAS)
+        ]),
+        none
+    );
 }
 
 #[test]
@@ -80,10 +108,22 @@ fn spellings_of_tokenizer_names() {
         assert_eq!(KeyMap::vae().spelled(spelled), spelled, "spelling is final");
     };
     check("encoder.conv_in.conv.weight", "encoder.conv_in.weight");
-    check("encoder.down.0.block.1.norm1.norm.bias", "encoder.down.0.block.1.norm1.bias");
-    check("encoder.down.0.block.1.conv2.conv.bias", "encoder.down.0.block.1.conv2.bias");
-    check("decoder.up.1.block.0.nin_shortcut.conv.weight", "decoder.up.1.block.0.nin_shortcut.weight");
-    check("decoder.up.1.upsample.conv.conv.weight", "decoder.up.1.upsample.conv.weight");
+    check(
+        "encoder.down.0.block.1.norm1.norm.bias",
+        "encoder.down.0.block.1.norm1.bias",
+    );
+    check(
+        "encoder.down.0.block.1.conv2.conv.bias",
+        "encoder.down.0.block.1.conv2.bias",
+    );
+    check(
+        "decoder.up.1.block.0.nin_shortcut.conv.weight",
+        "decoder.up.1.block.0.nin_shortcut.weight",
+    );
+    check(
+        "decoder.up.1.upsample.conv.conv.weight",
+        "decoder.up.1.upsample.conv.weight",
+    );
     check("decoder.norm_out.norm.weight", "decoder.norm_out.weight");
     check("conv.weight", "conv.weight");
     check("", "");
@@ -93,7 +133,10 @@ fn spellings_of_tokenizer_names() {
 #[test]
 fn text_files_may_carry_a_decoder_and_two_names_for_the_embedding() {
     let map = KeyMap::text();
-    assert_eq!(map.spelled("encoder.embed_tokens.weight"), map.spelled("shared.weight"));
+    assert_eq!(
+        map.spelled("encoder.embed_tokens.weight"),
+        map.spelled("shared.weight")
+    );
     assert!(map.passes_over("decoder.block.0.layer.0.layer_norm.weight"));
     assert!(map.passes_over("lm_head.weight"));
     assert!(!map.passes_over("encoder.block.0.layer.0.layer_norm.weight"));
@@ -102,7 +145,10 @@ fn text_files_may_carry_a_decoder_and_two_names_for_the_embedding() {
 #[test]
 fn published_names_are_taken_as_they_are() {
     let folder = folder();
-    let bytes = safetensors(&[("conv_in.weight", &[2, 3], &WEIGHT), ("conv_in.bias", &[3], &BIAS)]);
+    let bytes = safetensors(&[
+        ("conv_in.weight", &[2, 3], &WEIGHT),
+        ("conv_in.bias", &[3], &BIAS),
+    ]);
     let path = write(&folder, "tiny.safetensors", &bytes);
     let file = WeightFile::open(&path).unwrap();
     assert!(check(&mut Tiny::new(1), &file, &KeyMap::published()).is_err());
@@ -120,15 +166,30 @@ fn a_weight_that_is_not_a_number_is_named() {
     let error = load(&mut Tiny::new(1), &path).unwrap_err();
     assert!(matches!(error, EngineError::NotFinite { .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains("conv_in.bias") && text.contains("tiny.safetensors"), "{text}");
+    assert!(
+        text.contains("conv_in.bias") && text.contains("tiny.safetensors"),
+        "{text}"
+    );
 }
 
 /// Writes two shards and an index of `map`, and opens the index.
 fn sharded(folder: &tempfile::TempDir, map: &str) -> Result<WeightFile, EngineError> {
-    write(folder, "model-1.safetensors", &safetensors(&[("conv_in.weight", &[2, 3], &WEIGHT)]));
-    write(folder, "model-2.safetensors", &safetensors(&[("conv_in.bias", &[3], &BIAS)]));
+    write(
+        folder,
+        "model-1.safetensors",
+        &safetensors(&[("conv_in.weight", &[2, 3], &WEIGHT)]),
+    );
+    write(
+        folder,
+        "model-2.safetensors",
+        &safetensors(&[("conv_in.bias", &[3], &BIAS)]),
+    );
     let index = format!(r#"{{"metadata": {{"total_size": 36}}, "weight_map": {{{map}}}}}"#);
-    WeightFile::open(write(folder, "model.safetensors.index.json", index.as_bytes()))
+    WeightFile::open(write(
+        folder,
+        "model.safetensors.index.json",
+        index.as_bytes(),
+    ))
 }
 
 #[test]
@@ -147,10 +208,29 @@ fn an_index_must_tell_the_truth() {
         let error = sharded(&folder(), map).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");
     };
-    refused(r#""conv_in.weight": "model-1.safetensors", "x": "model-2.safetensors""#, "missing: x");
-    refused(r#""conv_in.weight": "model-2.safetensors""#, "unexpected: conv_in.bias");
-    refused(r#""conv_in.weight": "model-3.safetensors""#, "model-3.safetensors");
-    for outside in ["../model-1.safetensors", "/etc/passwd", "a\\\\b", "", ".", "model.safetensors.index.json"] {
-        refused(&format!(r#""conv_in.weight": "{outside}""#), "is not the name of a weight file");
+    refused(
+        r#""conv_in.weight": "model-1.safetensors", "x": "model-2.safetensors""#,
+        "missing: x",
+    );
+    refused(
+        r#""conv_in.weight": "model-2.safetensors""#,
+        "unexpected: conv_in.bias",
+    );
+    refused(
+        r#""conv_in.weight": "model-3.safetensors""#,
+        "model-3.safetensors",
+    );
+    for outside in [
+        "../model-1.safetensors",
+        "/etc/passwd",
+        "a\\\\b",
+        "",
+        ".",
+        "model.safetensors.index.json",
+    ] {
+        refused(
+            &format!(r#""conv_in.weight": "{outside}""#),
+            "is not the name of a weight file",
+        );
     }
 }
