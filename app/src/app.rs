@@ -175,11 +175,7 @@ impl App {
     fn panels_ui(&mut self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
         let palette = *Palette::of(ui);
         let state = &self.state;
-        let bar = |margin| {
-            egui::Frame::new()
-                .fill(palette.panel)
-                .inner_margin(margin)
-        };
+        let bar = |margin| egui::Frame::new().fill(palette.panel).inner_margin(margin);
         egui::Panel::bottom("status")
             .exact_size(theme::CONTROL)
             .show_separator_line(false)

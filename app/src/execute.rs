@@ -83,6 +83,15 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
 }
 
 fn draw(state: &mut UiState, hands: &Hands<'_>) {
+    if state.model.is_none() {
+        let text = if state.loading {
+            "The model is still being loaded. Press Draw when it is ready."
+        } else {
+            "No model is loaded. Open a model first, in the preferences at the lower right."
+        };
+        state.tell(Tone::Note, text);
+        return;
+    }
     if state.draft.spec.prompt.trim().is_empty() {
         state.tell(
             Tone::Note,

@@ -111,13 +111,17 @@ pub enum RecipeError {
         path: PathBuf,
     },
     /// The picture carries no settings.
-    #[error("This picture carries no settings. It was not drawn here, or was saved again by another program: {path:?}")]
+    #[error(
+        "This picture carries no settings. It was not drawn here, or was saved again by another program: {path:?}"
+    )]
     NoRecipe {
         /// The file.
         path: PathBuf,
     },
     /// The settings are of a later program.
-    #[error("The settings of this picture have format {found}; this program knows formats up to {FORMAT}. Use a newer version of the program: {path:?}")]
+    #[error(
+        "The settings of this picture have format {found}; this program knows formats up to {FORMAT}. Use a newer version of the program: {path:?}"
+    )]
     UnknownFormat {
         /// The number in the file.
         found: u64,
@@ -133,7 +137,9 @@ pub enum RecipeError {
         path: PathBuf,
     },
     /// The picture cannot be written.
-    #[error("The picture could not be saved ({source}). Choose another folder or free some space: {path:?}")]
+    #[error(
+        "The picture could not be saved ({source}). Choose another folder or free some space: {path:?}"
+    )]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -290,10 +296,11 @@ pub fn read_recipe(path: &Path) -> Result<Recipe, RecipeError> {
         path: path.to_path_buf(),
         source,
     })?;
-    let texts = texts(BufReader::new(Bounded::new(file))).map_err(|reason| RecipeError::NotPng {
-        reason,
-        path: path.to_path_buf(),
-    })?;
+    let texts =
+        texts(BufReader::new(Bounded::new(file))).map_err(|reason| RecipeError::NotPng {
+            reason,
+            path: path.to_path_buf(),
+        })?;
     let broken = |reason: String| RecipeError::Broken {
         reason,
         path: path.to_path_buf(),

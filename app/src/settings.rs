@@ -149,7 +149,11 @@ mod tests {
             theme: ThemeChoice::Dark,
             ..usual.clone()
         };
-        check(r#"{"theme": "dark", "autosave": 7, "later": 1}"#, &dark, false);
+        check(
+            r#"{"theme": "dark", "autosave": 7, "later": 1}"#,
+            &dark,
+            false,
+        );
         let missing = Settings::read(Path::new("/nowhere/at/all.json"));
         assert_eq!(missing, (usual, None));
     }

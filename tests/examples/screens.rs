@@ -11,7 +11,7 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use infinity::WindowOptions;
 use infinity::app::App;
-use infinity::settings::Settings;
+use infinity::settings::{Settings, ThemeChoice};
 use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId};
 use infinity_tests::scripted::ScriptedEngine;
 
@@ -25,7 +25,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(size: egui::Vec2, theme: Theme, scale: f32, folder: &Path, settings: Settings) -> Self {
+    fn new(size: egui::Vec2, scale: f32, folder: &Path, settings: Settings) -> Self {
         let (engine, handle) = ScriptedEngine::new();
         let options = WindowOptions {
             settings,
@@ -34,7 +34,6 @@ impl Screen {
         };
         let harness = Harness::builder()
             .with_size(size)
-            .with_theme(theme)
             .with_pixels_per_point(scale)
             .wgpu()
             .build_eframe(|creation| App::new(&creation.egui_ctx, handle, options));
@@ -112,15 +111,17 @@ impl Screen {
                 self.click("Preferences");
             }
             "long" => {
-                let prompt = "purple mountains at sunset with a very long and winding road, "
-                    .repeat(14);
+                let prompt =
+                    "purple mountains at sunset with a very long and winding road, ".repeat(14);
                 self.harness.get_by_label("Prompt").focus();
                 self.harness.run();
                 self.harness.get_by_label("Prompt").type_text(&prompt);
                 self.harness.run();
                 self.click("Ratio 3:5 (96 × 160)");
                 self.draw_to_end();
-                let error = EngineError::bad_model("/home/someone/models/infinity-2b", "the file model.json names a transformer with 32 blocks, but the weights hold 40");
+                let reason = "the file model.json names a transformer with 32 blocks, \
+                              but the weights hold 40";
+                let error = EngineError::bad_model("/home/someone/models/infinity-2b", reason);
                 self.engine.tell(Event::ModelFailed { error });
             }
             "drop" => {
@@ -153,8 +154,14 @@ fn main() {
                     continue;
                 }
                 let size = vec2(width as f32, height as f32);
-                let settings = Settings::default();
-                let mut screen = Screen::new(size, theme, scale, folder, settings);
+                let settings = Settings {
+                    theme: match theme {
+                        Theme::Dark => ThemeChoice::Dark,
+                        Theme::Light => ThemeChoice::Light,
+                    },
+                    ..Settings::default()
+                };
+                let mut screen = Screen::new(size, scale, folder, settings);
                 screen.bring_about(state);
                 match screen.harness.render() {
                     Ok(image) => image.save(folder.join(&name)).expect("can be saved"),

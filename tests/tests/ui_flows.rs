@@ -137,8 +137,7 @@ fn a_typed_prompt_is_drawn_and_grows_scale_by_scale() {
     let prompt = desk.harness.get_by_label("Prompt");
     prompt.focus();
     desk.harness.run();
-    desk.harness
-        .key_press_modifiers(Modifiers::COMMAND, Key::A);
+    desk.harness.key_press_modifiers(Modifiers::COMMAND, Key::A);
     desk.harness.get_by_label("Prompt").type_text("a red boat");
     desk.harness.run();
     let (job, spec) = desk.draw();
@@ -177,8 +176,7 @@ fn shape_sliders_and_seed_reach_the_engine() {
         .get_by_role_and_label(egui::Role::TextInput, "Seed");
     seed.focus();
     desk.harness.run();
-    desk.harness
-        .key_press_modifiers(Modifiers::COMMAND, Key::A);
+    desk.harness.key_press_modifiers(Modifiers::COMMAND, Key::A);
     desk.harness
         .get_by_role_and_label(egui::Role::TextInput, "Seed")
         .type_text("77x");
@@ -339,12 +337,21 @@ fn a_model_that_fails_is_a_message_and_can_be_replaced() {
 }
 
 #[test]
+fn drawing_waits_for_the_model_in_words() {
+    let mut desk = Desk::new();
+    desk.harness
+        .key_press_modifiers(Modifiers::COMMAND, Key::Enter);
+    desk.harness.run();
+    assert!(desk.engine.request().is_none());
+    desk.assert_sees("still being loaded");
+}
+
+#[test]
 fn an_empty_prompt_is_not_drawn() {
     let mut desk = Desk::ready();
     desk.harness.get_by_label("Prompt").focus();
     desk.harness.run();
-    desk.harness
-        .key_press_modifiers(Modifiers::COMMAND, Key::A);
+    desk.harness.key_press_modifiers(Modifiers::COMMAND, Key::A);
     desk.harness.key_press(Key::Backspace);
     desk.harness.run();
     desk.click("Draw");

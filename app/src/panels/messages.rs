@@ -37,11 +37,7 @@ impl Panel for Messages {
     }
 }
 
-fn message_ui(
-    ui: &mut egui::Ui,
-    message: &Message,
-    commands: &mut Vec<Command>,
-) -> egui::Response {
+fn message_ui(ui: &mut egui::Ui, message: &Message, commands: &mut Vec<Command>) -> egui::Response {
     let palette = Palette::of(ui);
     let (icon, colour) = match message.tone {
         Tone::Note => (icons::INFO, palette.accent),

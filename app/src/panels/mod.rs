@@ -38,7 +38,11 @@ pub fn secs_text(secs: f32) -> String {
 /// The tooltip of a command: what it does and its keys.
 pub fn tooltip(ui: &egui::Ui, command: &Command) -> String {
     match command.shortcut() {
-        Some(keys) => format!("{} ({})", command.tooltip(), ui.ctx().format_shortcut(&keys)),
+        Some(keys) => format!(
+            "{} ({})",
+            command.tooltip(),
+            ui.ctx().format_shortcut(&keys)
+        ),
         None => command.tooltip().to_owned(),
     }
 }

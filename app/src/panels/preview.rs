@@ -13,6 +13,9 @@ use crate::theme::{self, Palette};
 use crate::widgets::image_view::{ImageView, fitted};
 use crate::widgets::textures::Textures;
 
+/// Least width of the text in an empty canvas.
+const LEAST_TEXT: f32 = 240.0;
+
 /// The canvas with the picture.
 #[derive(Default)]
 pub struct Preview {
@@ -65,17 +68,24 @@ impl Preview {
             .or_else(|| state.draft_size_px())
             .unwrap_or((1, 1));
         let place = fitted(canvas, size_px, ui.pixels_per_point());
-        ui.painter().rect(
-            place,
-            0.0,
-            palette.panel.gamma_multiply(0.6),
-            Stroke::new(1.0, palette.line),
-            egui::StrokeKind::Inside,
-        );
+        let text_fits = place.width() >= LEAST_TEXT + 2.0 * theme::GROUP;
+        if text_fits || state.shown_work().is_some() {
+            ui.painter().rect(
+                place,
+                0.0,
+                palette.panel.gamma_multiply(0.6),
+                Stroke::new(1.0, palette.line),
+                egui::StrokeKind::Inside,
+            );
+        }
         if state.shown_work().is_some() {
             return;
         }
-        let width = (canvas.width() - 2.0 * theme::GROUP).min(440.0);
+        let width = if text_fits {
+            (place.width() - 2.0 * theme::GROUP).min(440.0)
+        } else {
+            (canvas.width() - 2.0 * theme::GROUP).min(440.0)
+        };
         let middle = Rect::from_center_size(place.center(), vec2(width, 96.0));
         ui.scope_builder(egui::UiBuilder::new().max_rect(middle), |ui| {
             ui.vertical_centered(|ui| {

@@ -12,8 +12,8 @@ use crate::widgets::ratio_row;
 const ROW: f32 = 68.0;
 /// Width of the Draw button.
 const DRAW: f32 = 112.0;
-/// Height of a caption with a control below it.
-const FIELD: f32 = 46.0;
+/// Distance from a caption to its control.
+const CAPTION_GAP: f32 = 2.0;
 /// Rows the prompt grows to before it scrolls.
 const MAX_ROWS: f32 = 6.0;
 /// Most characters of a prompt; far more than a text encoder reads.
@@ -45,7 +45,8 @@ impl Panel for Prompt {
 fn first_row_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
     let ratios = state.model.as_ref().map_or(&[][..], |model| &model.ratios);
     let choices = ratio_row::choices(ratios, state.draft.spec.ratio);
-    let frames = ratio_row::width(choices.len());
+    // Until a model is loaded, the frames' place is kept free, so that nothing jumps.
+    let frames = ratio_row::width(if choices.is_empty() { 5 } else { choices.len() });
     ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
         ui.spacing_mut().item_spacing.x = theme::GROUP;
         let width = ui.available_width() - DRAW - frames - 2.0 * theme::GROUP;
@@ -53,6 +54,9 @@ fn first_row_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
             ui.set_width(width.max(160.0));
             prompt_ui(ui, state, commands);
         });
+        if choices.is_empty() {
+            ui.add_space(frames - theme::GROUP);
+        }
         if let Some(ratio) = ratio_row::ui(ui, &choices, state.draft.spec.ratio) {
             commands.push(Command::SetRatio(ratio));
         }
@@ -68,7 +72,11 @@ fn prompt_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
     let palette = Palette::of(ui);
     let id = ui.scope_id().with("prompt text");
     let focused = ui.memory(|memory| memory.has_focus(id));
-    let edge = if focused { palette.accent } else { palette.edge };
+    let edge = if focused {
+        palette.accent
+    } else {
+        palette.edge
+    };
     let row_height = ui.text_style_height(&egui::TextStyle::Body);
     egui::Frame::new()
         .fill(palette.raised)
@@ -136,7 +144,9 @@ fn buttons_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
 impl Prompt {
     fn second_row_ui(&mut self, ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
         let spec = &state.draft.spec;
-        let row = vec2(ui.available_width(), FIELD);
+        let caption = ui.fonts_mut(|fonts| fonts.row_height(&theme::caption()));
+        let height = caption + CAPTION_GAP + theme::CONTROL;
+        let row = vec2(ui.available_width(), height);
         ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Max), |ui| {
             ui.set_min_size(row);
             ui.spacing_mut().item_spacing.x = theme::GROUP;
@@ -176,7 +186,7 @@ impl Prompt {
             self.seed = (seed.to_string(), seed);
         }
         ui.vertical(|ui| {
-            ui.spacing_mut().item_spacing = vec2(theme::STEP, 2.0);
+            ui.spacing_mut().item_spacing = vec2(theme::STEP, CAPTION_GAP);
             let caption = ui.label(theme::caption_text(ui, "Seed"));
             ui.horizontal(|ui| {
                 let field = TextEdit::singleline(&mut self.seed.0)
@@ -226,7 +236,7 @@ impl Amount {
         let mut moved = None;
         ui.vertical(|ui| {
             ui.set_width(width);
-            ui.spacing_mut().item_spacing = vec2(theme::GAP, 2.0);
+            ui.spacing_mut().item_spacing = vec2(theme::GAP, CAPTION_GAP);
             let caption = if values.len() > 1 {
                 format!("{}, scale by scale", self.name)
             } else {

@@ -2,9 +2,7 @@
 //!
 //! A column beside the canvas; clicking a picture shows it.
 
-use eframe::egui::{
-    self, Color32, Rect, Role, Sense, Stroke, StrokeKind, Vec2, WidgetInfo, vec2,
-};
+use eframe::egui::{self, Color32, Rect, Role, Sense, Stroke, StrokeKind, Vec2, WidgetInfo, vec2};
 
 use super::Panel;
 use crate::command::Command;

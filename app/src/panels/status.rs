@@ -31,7 +31,11 @@ impl Panel for Status {
 
 fn facts_ui(ui: &mut egui::Ui, state: &UiState) {
     let palette = Palette::of(ui);
-    let small = |text: String| RichText::new(text).font(theme::caption()).color(palette.dim);
+    let small = |text: String| {
+        RichText::new(text)
+            .font(theme::caption())
+            .color(palette.dim)
+    };
     let (device, reason) = match &state.device {
         Some(device) => {
             let kind = match device.kind {
@@ -86,7 +90,6 @@ fn preferences_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command
         .gap(theme::STEP)
         .show(|ui| {
             ui.set_width(264.0);
-            ui.spacing_mut().item_spacing.y = theme::STEP;
             menu_ui(ui, state, commands);
         });
     if !egui::Popup::is_id_open(ui.ctx(), egui::Popup::default_response_id(&gear)) {
@@ -95,6 +98,9 @@ fn preferences_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command
 }
 
 fn menu_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
+    // The plain look of controls, not that of a list of menu entries.
+    ui.reset_style();
+    ui.spacing_mut().item_spacing.y = theme::GAP;
     ui.label(theme::caption_text(ui, "Colours"));
     ui.horizontal(|ui| {
         ui.spacing_mut().item_spacing.x = theme::STEP;
@@ -123,15 +129,8 @@ fn menu_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
     ui.add(egui::Label::new(text).truncate())
         .on_hover_text(folder);
     let choose = Command::ChoosePicturesFolder;
-    if ui
-        .button((theme::icon(icons::FOLDER, theme::ICON), choose.text()))
-        .on_hover_text(choose.tooltip())
-        .accessible_name(choose.text())
-        .clicked()
-    {
-        commands.push(choose);
-        ui.close();
-    }
+    let icon = theme::icon(icons::FOLDER, theme::ICON);
+    menu_button_ui(ui, (icon, choose.text()), choose, commands);
     ui.separator();
     let mut recent = state.settings.recent_open;
     if ui
@@ -142,14 +141,23 @@ fn menu_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
     }
     ui.separator();
     let open = Command::OpenModel;
-    if ui
-        .button(open.text())
-        .on_hover_text(open.tooltip())
-        .clicked()
-    {
-        commands.push(open);
-        ui.close();
-    }
+    menu_button_ui(ui, open.text(), open, commands);
+}
+
+/// A button that asks for something and closes the menu.
+fn menu_button_ui<'a>(
+    ui: &mut egui::Ui,
+    content: impl egui::IntoAtoms<'a>,
+    command: Command,
+    commands: &mut Vec<Command>,
+) {
+    ui.horizontal(|ui| {
+        let button = ui.button(content).on_hover_text(command.tooltip());
+        if button.accessible_name(command.text()).clicked() {
+            commands.push(command);
+            ui.close();
+        }
+    });
 }
 
 #[cfg(test)]

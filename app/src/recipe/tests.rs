@@ -35,7 +35,11 @@ fn png_with(chunks: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn a_recipe_survives_its_file() {
     let folder = tempfile::tempdir().unwrap();
-    for prompt in ["a red boat", "ein Fuß,\nNegative prompt: x\nzwei", "夜の灯台 🗼"] {
+    for prompt in [
+        "a red boat",
+        "ein Fuß,\nNegative prompt: x\nzwei",
+        "夜の灯台 🗼",
+    ] {
         let path = folder.path().join("picture.png");
         let recipe = recipe(prompt, "clouds, \"stars\"");
         write_png(&path, &picture(), &recipe).unwrap();
@@ -99,10 +103,16 @@ fn strange_files_are_refused_by_name() {
     check(&[("parameters", "hello")], "form is not known");
     let mut wild = recipe("x", "");
     wild.spec.cfg = vec![];
-    check(&[("infinity", &serde_json::to_string(&wild).unwrap())], "cfg or tau");
+    check(
+        &[("infinity", &serde_json::to_string(&wild).unwrap())],
+        "cfg or tau",
+    );
     wild.spec.cfg = vec![1.0];
     wild.spec.ratio = 0.0;
-    check(&[("infinity", &serde_json::to_string(&wild).unwrap())], "ratio");
+    check(
+        &[("infinity", &serde_json::to_string(&wild).unwrap())],
+        "ratio",
+    );
     let huge = "x".repeat(MAX_TEXT_BYTES + 1);
     check(&[("parameters", &huge)], "carries no settings");
 }
@@ -116,7 +126,10 @@ fn half_a_file_is_no_picture() {
     for length in [0, 8, 20, 60] {
         std::fs::write(&path, &bytes[..length]).unwrap();
         let error = read_recipe(&path).unwrap_err();
-        assert!(matches!(error, RecipeError::NotPng { .. }), "{length}: {error}");
+        assert!(
+            matches!(error, RecipeError::NotPng { .. }),
+            "{length}: {error}"
+        );
     }
 }
 
@@ -134,7 +147,10 @@ fn a_taken_name_is_left_alone() {
 
 #[test]
 fn names_are_short_and_plain() {
-    assert_eq!(file_stem("A red boat, at night!", 7), "a-red-boat-at-night-7");
+    assert_eq!(
+        file_stem("A red boat, at night!", 7),
+        "a-red-boat-at-night-7"
+    );
     assert_eq!(file_stem("../..", 7), "picture-7");
     assert!(file_stem(&"word ".repeat(100), 7).len() < 64);
 }

@@ -72,9 +72,8 @@ impl ImageView {
             }
         }
         if let Some(pointer) = response.hover_pos() {
-            let factor = ui.input(|input| {
-                input.zoom_delta() * (input.smooth_scroll_delta().y / 200.0).exp()
-            });
+            let factor = ui
+                .input(|input| input.zoom_delta() * (input.smooth_scroll_delta().y / 200.0).exp());
             let zoom = (self.zoom * factor).clamp(1.0, MAX_ZOOM);
             if zoom != self.zoom {
                 // What lies under the pointer stays there.
