@@ -56,8 +56,7 @@ fn first_row_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
         });
         if choices.is_empty() {
             ui.allocate_exact_size(vec2(frames, ROW), egui::Sense::hover());
-        }
-        if let Some(ratio) = ratio_row::ui(ui, &choices, state.draft.spec.ratio) {
+        } else if let Some(ratio) = ratio_row::ui(ui, &choices, state.draft.spec.ratio) {
             commands.push(Command::SetRatio(ratio));
         }
         ui.vertical(|ui| {
