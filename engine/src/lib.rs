@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod device;
+pub mod eval;
 pub mod generate;
 pub mod layers;
 pub mod model;
