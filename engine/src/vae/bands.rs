@@ -9,29 +9,24 @@ use burn::tensor::{Tensor, module, ops::ConvOptions};
 
 /// A map `[B, C, H, W]` as bands of rows, top to bottom.
 #[derive(Clone, Debug)]
-pub struct Bands {
+pub(super) struct Bands {
     bands: Vec<Tensor<4>>,
     max_elements: usize,
 }
 
 impl Bands {
     /// Wraps a whole map; no band will hold more than `max_elements` values if rows allow.
-    pub fn new(map: Tensor<4>, max_elements: usize) -> Self {
+    pub(super) fn new(map: Tensor<4>, max_elements: usize) -> Self {
         Self { bands: vec![map], max_elements }.cut()
     }
 
     /// The whole map again.
-    pub fn join(self) -> Tensor<4> {
+    pub(super) fn join(self) -> Tensor<4> {
         let mut bands = self.bands;
         match bands.len() {
             1 => bands.remove(0),
             _ => Tensor::cat(bands, 2),
         }
-    }
-
-    /// The bands, top to bottom.
-    pub fn into_bands(self) -> Vec<Tensor<4>> {
-        self.bands
     }
 
     /// Cuts bands that are too large into even numbers of rows.
@@ -57,7 +52,7 @@ impl Bands {
     }
 
     /// Applies `f` to every band; `f` must treat all rows alike.
-    pub fn map(self, f: impl Fn(Tensor<4>) -> Tensor<4>) -> Self {
+    pub(super) fn map(self, f: impl Fn(Tensor<4>) -> Tensor<4>) -> Self {
         Self {
             bands: self.bands.into_iter().map(f).collect(),
             max_elements: self.max_elements,
@@ -66,7 +61,7 @@ impl Bands {
     }
 
     /// The sum of two maps cut alike.
-    pub fn add(self, other: Self) -> Self {
+    pub(super) fn add(self, other: Self) -> Self {
         let sums = |(a, b): (Tensor<4>, Tensor<4>)| a + b;
         Self {
             bands: self.bands.into_iter().zip(other.bands).map(sums).collect(),
@@ -75,7 +70,7 @@ impl Bands {
     }
 
     /// 3×3 convolution with zero padding 1.
-    pub fn conv3(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
+    pub(super) fn conv3(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
         let convolve = |x: Tensor<4>, pad_rows: usize| {
             let options = ConvOptions::new([1, 1], [pad_rows, 1], [1, 1], 1);
             module::conv2d(x, weight.clone(), Some(bias.clone()), options)
@@ -90,7 +85,7 @@ impl Bands {
     }
 
     /// 3×3 convolution of stride 2 over the map padded by one row below and one column right.
-    pub fn conv3_down(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
+    pub(super) fn conv3_down(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
         let bands = (0..self.bands.len())
             .map(|index| {
                 let band = self.with_edges(index, false);
@@ -105,7 +100,7 @@ impl Bands {
     }
 
     /// 1×1 convolution.
-    pub fn conv1(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
+    pub(super) fn conv1(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
         self.map(|band| {
             let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
             module::conv2d(band, weight.clone(), Some(bias.clone()), options)
@@ -113,7 +108,7 @@ impl Bands {
     }
 
     /// Twice as large, every value repeated 2×2.
-    pub fn double(self) -> Self {
+    pub(super) fn double(self) -> Self {
         self.map(|band| {
             let [batch, channels, rows, columns] = band.dims();
             band.reshape([batch, channels, rows, 1, columns, 1])
@@ -123,7 +118,7 @@ impl Bands {
     }
 
     /// Group normalisation over the whole map, then scale and shift per channel.
-    pub fn group_norm(self, groups: usize, weight: &Tensor<1>, bias: &Tensor<1>, epsilon: f32) -> Self {
+    pub(super) fn group_norm(self, groups: usize, weight: &Tensor<1>, bias: &Tensor<1>, epsilon: f32) -> Self {
         let [batch, channels, _, columns] = self.bands[0].dims();
         let rows: usize = self.bands.iter().map(|band| band.dims()[2]).sum();
         let count = (channels / groups * rows * columns) as f32;
