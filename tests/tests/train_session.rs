@@ -18,7 +18,7 @@ const VAE: &str = r#"{
   "kind": "vae", "seed": 3,
   "vae": { "codebook_dim": 8, "patch_size": 16, "stem": 8, "base_ch": 24,
     "encoder_res_blocks": 1, "decoder_res_blocks": 1, "encoder_ch_mult": [1, 1], "decoder_ch_mult": [1, 1] },
-  "optimizer": { "ema_decay": 0.9 },
+  "optimizer": { "ema_decay": 0.9, "workers": 2 },
   "phases": [ { "steps": STEPS, "batch": 2, "scale_count": 3, "ratios": [1.0, 1.5], "learning_rate": [0.002, 0.002] } ],
   "log_every": 1, "save_every": 1000
 }"#;
@@ -29,7 +29,7 @@ const TRANSFORMER: &str = r#"{
     "text_channels": 128, "text_maxlen": 64, "codebook_dim": 8, "patchify": false },
   "text": { "d_model": 128, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "vocab_size": 0 },
   "loss": { "caption_steps": 3, "pool": 40 },
-  "optimizer": { "ema_decay": 0.9 },
+  "optimizer": { "ema_decay": 0.9, "workers": 2 },
   "phases": [ { "steps": STEPS, "batch": 3, "scale_count": 3, "ratios": [1.0], "learning_rate": [0.002, 0.002] } ],
   "log_every": 1, "save_every": 1000
 }"#;

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod feed;
 pub mod optimizer;
+pub mod parallel;
 pub mod report;
 pub mod self_correction;
 pub mod text_probe;
