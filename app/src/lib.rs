@@ -1,0 +1,17 @@
+//! The desktop program: a window on the engine, and what the command line shares with it.
+//!
+//! A library beside the program, so that tests can build [`app::App`] over a
+//! scripted engine without a window.
+
+pub mod app;
+pub mod command;
+pub mod execute;
+pub mod panels;
+pub mod recipe;
+pub mod settings;
+pub mod state;
+pub mod tasks;
+pub mod theme;
+pub mod widgets;
+
+pub use app::{WindowOptions, run_window};

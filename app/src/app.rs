@@ -1,0 +1,271 @@
+//! The window: takes in events, draws the panels, carries out commands.
+//!
+//! `logic` drains what the engine and the file thread have to tell, `ui` draws
+//! from [`UiState`] only, then commands run. Nothing here waits.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use eframe::egui;
+use infinity_engine::EngineHandle;
+use infinity_engine::api::Event;
+
+use crate::command::Command;
+use crate::execute::{self, Hands};
+use crate::panels::{
+    Panel, messages::Messages, preview::Preview, prompt::Prompt, recent::Recent, scales::Scales,
+    status::Status,
+};
+use crate::settings::{self, Settings, ThemeChoice};
+use crate::state::{Tone, UiState};
+use crate::tasks::{Tasks, Wake};
+use crate::theme::{self, Palette};
+
+/// Least width of the window with room for the pictures of this session.
+const RECENT_MIN_WIDTH: f32 = 960.0;
+/// Width of that column.
+const RECENT_WIDTH: f32 = 152.0;
+
+/// What a window starts with.
+#[derive(Default)]
+pub struct WindowOptions {
+    /// Preferences.
+    pub settings: Settings,
+    /// Where preferences are kept; `None` keeps them in memory only.
+    pub settings_path: Option<PathBuf>,
+    /// Where pictures are saved unless the preferences name a folder.
+    pub pictures_folder: PathBuf,
+    /// A sentence for the user about something that went wrong before.
+    pub warning: Option<String>,
+    /// The icon of the window as a PNG file.
+    pub icon_png: Option<&'static [u8]>,
+}
+
+impl WindowOptions {
+    /// Reads the preferences of this user.
+    pub fn of_this_user() -> Self {
+        let settings_path = settings::default_path();
+        let (settings, warning) = settings_path
+            .as_deref()
+            .map_or_else(Default::default, Settings::read);
+        Self {
+            settings,
+            settings_path,
+            pictures_folder: settings::default_pictures_folder(),
+            warning,
+            icon_png: None,
+        }
+    }
+}
+
+/// Opens the window and returns when it is closed.
+///
+/// `start_engine` is given the callback that has the window drawn again; the
+/// engine must call it after every event.
+///
+/// # Errors
+/// When the desktop gives no window or no way to draw in it.
+pub fn run_window(
+    options: WindowOptions,
+    start_engine: impl FnOnce(Box<dyn Fn() + Send>) -> EngineHandle + 'static,
+) -> eframe::Result {
+    let mut viewport = egui::ViewportBuilder::default()
+        .with_title("Infinity")
+        .with_app_id("infinity")
+        .with_inner_size([1280.0, 800.0])
+        .with_min_inner_size([720.0, 520.0])
+        .with_drag_and_drop(true);
+    if let Some(png) = options.icon_png {
+        match eframe::icon_data::from_png_bytes(png) {
+            Ok(icon) => viewport = viewport.with_icon(icon),
+            Err(error) => tracing::warn!("the window has no icon: {error}"),
+        }
+    }
+    let native = eframe::NativeOptions {
+        viewport,
+        renderer: eframe::Renderer::Wgpu,
+        ..Default::default()
+    };
+    eframe::run_native(
+        "infinity",
+        native,
+        Box::new(move |creation| {
+            let ctx = creation.egui_ctx.clone();
+            let engine = start_engine(Box::new(move || ctx.request_repaint()));
+            Ok(Box::new(App::new(&creation.egui_ctx, engine, options)))
+        }),
+    )
+}
+
+/// The program behind the window.
+pub struct App {
+    state: UiState,
+    engine: EngineHandle,
+    tasks: Tasks,
+    settings_path: Option<PathBuf>,
+    prompt: Prompt,
+    preview: Preview,
+    messages: Messages,
+    scales: Scales,
+    recent: Recent,
+    status: Status,
+    /// Height of the controls in the last frame, in points.
+    prompt_height: f32,
+}
+
+impl App {
+    /// A window on `engine`.
+    pub fn new(ctx: &egui::Context, engine: EngineHandle, options: WindowOptions) -> Self {
+        theme::install(ctx);
+        let wake_ctx = ctx.clone();
+        let wake: Wake = Arc::new(move || wake_ctx.request_repaint());
+        let mut state = UiState::new(options.settings, options.pictures_folder);
+        if let Some(warning) = options.warning {
+            state.tell(Tone::Note, warning);
+        }
+        Self {
+            state,
+            engine,
+            tasks: Tasks::start(wake),
+            settings_path: options.settings_path,
+            prompt: Prompt::default(),
+            preview: Preview::default(),
+            messages: Messages,
+            scales: Scales::default(),
+            recent: Recent::default(),
+            status: Status,
+            prompt_height: 0.0,
+        }
+    }
+
+    /// What the window shows.
+    pub fn state(&self) -> &UiState {
+        &self.state
+    }
+
+    /// Takes in everything the engine and the file thread have to tell.
+    fn drain(&mut self) {
+        let hands = Hands {
+            engine: &self.engine,
+            tasks: &self.tasks,
+            settings_path: self.settings_path.as_ref(),
+        };
+        while let Some(event) = self.engine.try_event() {
+            self.state.apply(&event);
+            if let Event::ImageDone { job, .. } = event {
+                execute::picture_finished(job, &mut self.state, &hands);
+            }
+        }
+        while let Some(result) = self.tasks.poll() {
+            execute::file_done(result, &mut self.state, &hands);
+        }
+    }
+
+    fn run_commands(&mut self, commands: Vec<Command>) {
+        let hands = Hands {
+            engine: &self.engine,
+            tasks: &self.tasks,
+            settings_path: self.settings_path.as_ref(),
+        };
+        for command in commands {
+            execute::execute(command, &mut self.state, &hands);
+        }
+    }
+
+    fn panels_ui(&mut self, ui: &mut egui::Ui, commands: &mut Vec<Command>) {
+        let palette = *Palette::of(ui);
+        let state = &self.state;
+        let bar = |margin| egui::Frame::new().fill(palette.panel).inner_margin(margin);
+        egui::Panel::bottom("status")
+            .exact_size(theme::CONTROL)
+            .show_separator_line(false)
+            .frame(bar(egui::Margin::symmetric(16, 0)))
+            .show(ui, |ui| self.status.ui(ui, state, commands));
+        if state.settings.recent_open && ui.available_width() >= RECENT_MIN_WIDTH {
+            egui::Panel::right("recent")
+                .exact_size(RECENT_WIDTH)
+                .resizable(false)
+                .show_separator_line(false)
+                .frame(bar(egui::Margin::ZERO))
+                .show(ui, |ui| self.recent.ui(ui, state, commands));
+        }
+        let prompt = egui::Panel::bottom("prompt")
+            .resizable(false)
+            .show_separator_line(false)
+            .frame(bar(egui::Margin {
+                left: 16,
+                right: 16,
+                top: 12,
+                bottom: 12,
+            }))
+            .show(ui, |ui| self.prompt.ui(ui, state, commands));
+        let height = prompt.response.rect.height();
+        if height != self.prompt_height {
+            // A panel takes its new height one frame late; nobody shall see that frame.
+            self.prompt_height = height;
+            ui.ctx().request_discard("the prompt grew");
+        }
+        egui::Panel::bottom("scales")
+            .exact_size(crate::panels::scales::HEIGHT)
+            .show_separator_line(false)
+            .frame(bar(egui::Margin::symmetric(16, 0)))
+            .show(ui, |ui| self.scales.ui(ui, state, commands));
+        egui::CentralPanel::default()
+            .frame(egui::Frame::new().fill(palette.canvas))
+            .show(ui, |ui| {
+                self.preview.ui(ui, state, commands);
+                self.messages.ui(ui, state, commands);
+            });
+    }
+
+    /// Turns keys and dropped files into commands, before any field sees them.
+    fn read_input(&self, ctx: &egui::Context, commands: &mut Vec<Command>) {
+        for command in Command::WITH_SHORTCUT {
+            let applies = match command {
+                // Otherwise Esc leaves the field it is typed in.
+                Command::Stop => self.state.is_busy(),
+                _ => true,
+            };
+            if let Some(shortcut) = command.shortcut()
+                && applies
+                && ctx.input_mut(|input| input.consume_shortcut(&shortcut))
+            {
+                commands.push(command);
+            }
+        }
+        let dropped = ctx.input(|input| {
+            let files = &input.raw.dropped_files;
+            files.first().map(|file| file.path().to_path_buf())
+        });
+        if let Some(path) = dropped {
+            commands.push(Command::OpenRecipe(path));
+        }
+    }
+}
+
+impl eframe::App for App {
+    fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
+        self.state.now = ctx.input(|input| input.time);
+        self.drain();
+    }
+
+    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
+        let ctx = ui.ctx().clone();
+        ctx.set_theme(match self.state.settings.theme {
+            ThemeChoice::System => egui::ThemePreference::System,
+            ThemeChoice::Dark => egui::ThemePreference::Dark,
+            ThemeChoice::Light => egui::ThemePreference::Light,
+        });
+        let mut commands = Vec::new();
+        self.read_input(&ctx, &mut commands);
+        self.panels_ui(ui, &mut commands);
+        if !commands.is_empty() {
+            self.run_commands(commands);
+            ctx.request_repaint();
+        }
+        if self.state.work.is_some() {
+            // The seconds go on between two scales.
+            ctx.request_repaint_after(std::time::Duration::from_millis(100));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Everything a user can trigger.
+//!
+//! Panels push commands and change nothing themselves; [`crate::execute`]
+//! carries them out. Commands with a shortcut name it here, once.
+
+use std::path::PathBuf;
+
+use eframe::egui::{Key, KeyboardShortcut, Modifiers};
+use infinity_engine::api::JobId;
+
+use crate::settings::ThemeChoice;
+
+/// All a user can trigger.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Draw a picture, or queue it while another is drawn.
+    Draw,
+    /// Stop the picture being drawn.
+    Stop,
+    /// Forget the pictures waiting to be drawn.
+    ClearQueue,
+    /// Change the prompt.
+    SetPrompt(String),
+    /// Change what the picture should not show.
+    SetNegativePrompt(String),
+    /// Choose an aspect ratio, height over width.
+    SetRatio(f32),
+    /// Change how strictly the prompt is followed.
+    SetCfg(f32),
+    /// Change how loosely bits are drawn.
+    SetTau(f32),
+    /// Hold this seed.
+    SetSeed(u64),
+    /// Whether every picture gets a new seed.
+    SetRollSeed(bool),
+    /// Show one scale of the shown picture, or the finished picture.
+    ShowScale(Option<usize>),
+    /// Show one scale for as long as the pointer is on it.
+    PeekScale(Option<usize>),
+    /// Show a picture drawn earlier.
+    ShowPicture(JobId),
+    /// Load the settings of the shown picture into the controls.
+    ReuseSettings,
+    /// Ask where to save the shown picture.
+    Save,
+    /// Load the settings out of a picture file.
+    OpenRecipe(PathBuf),
+    /// Ask for a model folder.
+    OpenModel,
+    /// Load the model in this folder.
+    LoadModel(PathBuf),
+    /// Ask where pictures are saved by themselves.
+    ChoosePicturesFolder,
+    /// Whether finished pictures are saved by themselves.
+    SetAutosave(bool),
+    /// Light or dark.
+    SetTheme(ThemeChoice),
+    /// Open or close the field for the negative prompt.
+    SetNegativeOpen(bool),
+    /// Show or hide the pictures of this session.
+    SetRecentOpen(bool),
+    /// Take a message away.
+    Dismiss(u64),
+}
+
+impl Command {
+    /// The commands with a shortcut.
+    pub const WITH_SHORTCUT: [Self; 3] = [Self::Draw, Self::Stop, Self::Save];
+
+    /// The keys that trigger this command.
+    pub fn shortcut(&self) -> Option<KeyboardShortcut> {
+        match self {
+            Self::Draw => Some(KeyboardShortcut::new(Modifiers::COMMAND, Key::Enter)),
+            Self::Stop => Some(KeyboardShortcut::new(Modifiers::NONE, Key::Escape)),
+            Self::Save => Some(KeyboardShortcut::new(Modifiers::COMMAND, Key::S)),
+            _ => None,
+        }
+    }
+
+    /// The word on the button.
+    pub fn text(&self) -> &'static str {
+        match self {
+            Self::Draw => "Draw",
+            Self::Stop => "Stop",
+            Self::ClearQueue => "Forget waiting pictures",
+            Self::Save => "Save as…",
+            Self::ReuseSettings => "Use these settings",
+            Self::OpenModel => "Open a model…",
+            Self::ChoosePicturesFolder => "Choose folder…",
+            _ => "",
+        }
+    }
+
+    /// What the button does, for its tooltip.
+    pub fn tooltip(&self) -> &'static str {
+        match self {
+            Self::Draw => "Draw this prompt. While a picture is being drawn, the next one waits.",
+            Self::Stop => "Stop the picture being drawn.",
+            Self::ClearQueue => "Forget the pictures that wait to be drawn.",
+            Self::Save => "Save the shown picture as a PNG file with its settings inside.",
+            Self::ReuseSettings => "Load the prompt, seed and sliders of the shown picture.",
+            Self::OpenModel => "Choose the folder of another model.",
+            Self::ChoosePicturesFolder => "Choose where finished pictures are saved.",
+            _ => "",
+        }
+    }
+}

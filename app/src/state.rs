@@ -1,0 +1,427 @@
+//! All that the window shows, as plain data.
+//!
+//! [`UiState::apply`] takes in what the engine tells; [`crate::execute`] takes
+//! in what the user does; panels only read.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use infinity_engine::api::{
+    DeviceInfo, EngineError, Event, GenerateSpec, JobId, ModelInfo, Rgb8Image, Stage,
+};
+
+use crate::settings::Settings;
+
+/// Most pictures of this session that are kept.
+const KEPT_PICTURES: usize = 64;
+/// Most pictures whose scales are kept, too; they take far more memory.
+const KEPT_SCALES: usize = 8;
+/// Most messages on screen.
+const KEPT_MESSAGES: usize = 3;
+
+/// What the controls say; becomes a [`GenerateSpec`] when drawn.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The wish, with one value for cfg and tau.
+    pub spec: GenerateSpec,
+    /// Whether every picture gets a new seed.
+    pub roll_seed: bool,
+}
+
+/// The picture being drawn.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Its job.
+    pub job: JobId,
+    /// Token grids `(height, width)`, coarse to fine.
+    pub schedule: Vec<(usize, usize)>,
+    /// Size of the finished picture in pixels, `(width, height)`.
+    pub size_px: (u32, u32),
+    /// Where the engine is.
+    pub stage: Option<Stage>,
+    /// The scales drawn so far.
+    pub scales: Vec<Rgb8Image>,
+    /// When it left the queue, in seconds of [`UiState::now`].
+    pub started_at: f64,
+}
+
+impl Work {
+    /// Scale being drawn, from 1, and how many there are.
+    pub fn scale_of(&self) -> (usize, usize) {
+        let count = self.schedule.len();
+        (
+            (self.scales.len() + 1).min(count.max(1)),
+            count.max(self.scales.len()),
+        )
+    }
+
+    /// Share of the work that is done, 0–1, by the number of tokens.
+    pub fn share_done(&self) -> f32 {
+        let tokens = |grids: &[(usize, usize)]| grids.iter().map(|(h, w)| h * w).sum::<usize>();
+        let all = tokens(&self.schedule).max(1);
+        // Every scale costs something besides its tokens.
+        let each = all as f32 / 4.0 / self.schedule.len().max(1) as f32;
+        let done = self.scales.len().min(self.schedule.len());
+        let part = tokens(&self.schedule[..done]) as f32 + each * done as f32;
+        part / (all as f32 + each * self.schedule.len() as f32).max(1.0)
+    }
+}
+
+/// Whether a picture is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// Only in this window.
+    No,
+    /// Being written.
+    Writing,
+    /// In this file.
+    In(PathBuf),
+}
+
+/// A finished picture.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The job that drew it.
+    pub job: JobId,
+    /// The picture.
+    pub image: Rgb8Image,
+    /// The wish it fulfils, as carried out.
+    pub spec: GenerateSpec,
+    /// Name of the model that drew it.
+    pub model: String,
+    /// Token grids `(height, width)`, coarse to fine.
+    pub schedule: Vec<(usize, usize)>,
+    /// Its scales, coarse to fine; empty for old pictures.
+    pub scales: Vec<Rgb8Image>,
+    /// Seconds it took.
+    pub elapsed_secs: f32,
+    /// Whether it is on disk.
+    pub saved: Saved,
+}
+
+/// How serious a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Good to know.
+    Note,
+    /// Something was not done, or failed.
+    Trouble,
+}
+
+/// A sentence for the user: what happened, to what, what to do.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Tells messages apart.
+    pub id: u64,
+    /// How serious it is.
+    pub tone: Tone,
+    /// The sentence.
+    pub text: String,
+}
+
+/// All that the window shows.
+#[derive(Clone, Debug)]
+pub struct UiState {
+    /// The device, once open.
+    pub device: Option<DeviceInfo>,
+    /// The model, once loaded.
+    pub model: Option<ModelInfo>,
+    /// Whether a model is being loaded.
+    pub loading: bool,
+    /// What the controls say.
+    pub draft: Draft,
+    /// Jobs asked for and not started, oldest first.
+    pub waiting: VecDeque<JobId>,
+    /// The picture being drawn.
+    pub work: Option<Work>,
+    /// Pictures of this session, newest last.
+    pub pictures: Vec<Picture>,
+    /// The picture shown while none is being drawn, or although one is.
+    pub shown: Option<JobId>,
+    /// Whether the window shows the work rather than [`Self::shown`].
+    pub follow: bool,
+    /// The scale held large; the finished picture when `None`.
+    pub held_scale: Option<usize>,
+    /// Messages, oldest first.
+    pub messages: Vec<Message>,
+    /// The scale under the pointer in the strip, shown large while it is there.
+    pub peeked_scale: Option<usize>,
+    /// Preferences.
+    pub settings: Settings,
+    /// Where pictures are saved unless the preferences name a folder.
+    pub default_folder: PathBuf,
+    /// Seconds since the window opened, at this frame.
+    pub now: f64,
+    next_message: u64,
+    example_filled: bool,
+}
+
+impl UiState {
+    /// The state of a window that has heard nothing from its engine.
+    pub fn new(settings: Settings, default_folder: PathBuf) -> Self {
+        Self {
+            device: None,
+            model: None,
+            loading: true,
+            draft: Draft {
+                spec: GenerateSpec::new("", 1),
+                roll_seed: true,
+            },
+            waiting: VecDeque::new(),
+            work: None,
+            pictures: Vec::new(),
+            shown: None,
+            follow: true,
+            held_scale: None,
+            messages: Vec::new(),
+            peeked_scale: None,
+            settings,
+            default_folder,
+            now: 0.0,
+            next_message: 0,
+            example_filled: false,
+        }
+    }
+
+    /// Takes in what the engine tells. Events of forgotten jobs change nothing.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::DeviceReady { device } => self.device = Some(device.clone()),
+            Event::ModelLoaded { model } => self.model_loaded(model),
+            Event::ModelFailed { error } => {
+                self.loading = false;
+                self.tell(Tone::Trouble, error.to_string());
+            }
+            Event::Started {
+                job,
+                schedule,
+                size_px,
+                notes,
+            } => self.started(*job, schedule, *size_px, notes),
+            Event::Stage { job, stage } => {
+                if let Some(work) = self.work_of(*job) {
+                    work.stage = Some(*stage);
+                }
+            }
+            Event::ScaleDone {
+                job,
+                scale_index,
+                preview,
+                ..
+            } => {
+                if let Some(work) = self.work_of(*job) {
+                    work.scales.truncate(*scale_index);
+                    work.scales.push(preview.clone());
+                }
+            }
+            Event::ImageDone {
+                job,
+                image,
+                spec,
+                elapsed_secs,
+                ..
+            } => self.image_done(*job, image, spec, *elapsed_secs),
+            Event::Cancelled { job } => self.end(*job),
+            Event::Failed { job, error } => {
+                self.end(*job);
+                self.tell(Tone::Trouble, error.to_string());
+            }
+        }
+    }
+
+    fn model_loaded(&mut self, model: &ModelInfo) {
+        self.loading = false;
+        let spec = &mut self.draft.spec;
+        spec.cfg = vec![model.cfg];
+        spec.tau = vec![model.tau];
+        spec.scale_count = None;
+        if let Some(nearest) = nearest_ratio(model, spec.ratio) {
+            spec.ratio = nearest;
+        }
+        if !self.example_filled && spec.prompt.is_empty() {
+            self.example_filled = true;
+            if let Some(example) = model.example_prompts.first() {
+                spec.prompt.clone_from(example);
+            }
+        }
+        self.model = Some(model.clone());
+    }
+
+    fn started(
+        &mut self,
+        job: JobId,
+        schedule: &[(usize, usize)],
+        size_px: (u32, u32),
+        notes: &[String],
+    ) {
+        self.waiting.retain(|waiting| *waiting != job);
+        self.work = Some(Work {
+            job,
+            schedule: schedule.to_vec(),
+            size_px,
+            stage: None,
+            scales: Vec::new(),
+            started_at: self.now,
+        });
+        if self.follow {
+            self.held_scale = None;
+        }
+        for note in notes {
+            self.tell(Tone::Note, note.clone());
+        }
+    }
+
+    fn image_done(
+        &mut self,
+        job: JobId,
+        image: &Rgb8Image,
+        spec: &GenerateSpec,
+        elapsed_secs: f32,
+    ) {
+        self.waiting.retain(|waiting| *waiting != job);
+        let work = self.work.take_if(|work| work.job == job);
+        let (schedule, scales) =
+            work.map_or_else(Default::default, |work| (work.schedule, work.scales));
+        self.pictures.push(Picture {
+            job,
+            image: image.clone(),
+            spec: spec.clone(),
+            model: self
+                .model
+                .as_ref()
+                .map(|model| model.name.clone())
+                .unwrap_or_default(),
+            schedule,
+            scales,
+            elapsed_secs,
+            saved: Saved::No,
+        });
+        if self.follow || self.shown.is_none() {
+            self.shown = Some(job);
+        }
+        self.forget_old_pictures();
+    }
+
+    fn forget_old_pictures(&mut self) {
+        let count = self.pictures.len();
+        let shown = self.shown;
+        for picture in &mut self.pictures[..count.saturating_sub(KEPT_SCALES)] {
+            if Some(picture.job) != shown {
+                picture.scales = Vec::new();
+            }
+        }
+        let surplus = count.saturating_sub(KEPT_PICTURES);
+        // A picture that is not on disk is never thrown away by itself.
+        let mut left = surplus;
+        self.pictures.retain(|picture| {
+            let goes =
+                left > 0 && matches!(picture.saved, Saved::In(_)) && Some(picture.job) != shown;
+            left -= usize::from(goes);
+            !goes
+        });
+    }
+
+    /// Forgets a job that ended without a picture.
+    fn end(&mut self, job: JobId) {
+        self.waiting.retain(|waiting| *waiting != job);
+        self.work.take_if(|work| work.job == job);
+        if self.work.is_none() && self.shown.is_none() {
+            self.held_scale = None;
+        }
+    }
+
+    fn work_of(&mut self, job: JobId) -> Option<&mut Work> {
+        self.work.as_mut().filter(|work| work.job == job)
+    }
+
+    /// Puts a sentence on screen; the oldest makes room.
+    pub fn tell(&mut self, tone: Tone, text: impl Into<String>) {
+        let text = text.into();
+        self.messages.retain(|message| message.text != text);
+        self.messages.push(Message {
+            id: self.next_message,
+            tone,
+            text,
+        });
+        self.next_message += 1;
+        let surplus = self.messages.len().saturating_sub(KEPT_MESSAGES);
+        self.messages.drain(..surplus);
+    }
+
+    /// Says that the engine refused something.
+    pub fn tell_error(&mut self, error: &EngineError) {
+        self.tell(Tone::Trouble, error.to_string());
+    }
+
+    /// The work, when the window shows it.
+    pub fn shown_work(&self) -> Option<&Work> {
+        self.work.as_ref().filter(|_| self.follow)
+    }
+
+    /// The finished picture the window shows, when it shows one.
+    pub fn shown_picture(&self) -> Option<&Picture> {
+        if self.shown_work().is_some() {
+            return None;
+        }
+        self.picture(self.shown?)
+    }
+
+    /// A picture of this session.
+    pub fn picture(&self, job: JobId) -> Option<&Picture> {
+        self.pictures.iter().find(|picture| picture.job == job)
+    }
+
+    /// A picture of this session, to change it.
+    pub fn picture_mut(&mut self, job: JobId) -> Option<&mut Picture> {
+        self.pictures.iter_mut().find(|picture| picture.job == job)
+    }
+
+    /// Size in pixels that the chosen ratio gives, `(width, height)`.
+    pub fn draft_size_px(&self) -> Option<(u32, u32)> {
+        let ratio = nearest_ratio(self.model.as_ref()?, self.draft.spec.ratio)?;
+        let ratios = &self.model.as_ref()?.ratios;
+        let info = ratios.iter().find(|info| info.ratio == ratio)?;
+        Some((info.width, info.height))
+    }
+
+    /// Where pictures are saved by themselves.
+    pub fn pictures_folder(&self) -> PathBuf {
+        let chosen = self.settings.folder.as_ref();
+        chosen.unwrap_or(&self.default_folder).clone()
+    }
+
+    /// A folder known to be there: the chosen one, or that of a saved picture.
+    pub fn known_folder(&self) -> Option<PathBuf> {
+        let saved = self.pictures.iter().rev().find_map(|picture| {
+            let Saved::In(path) = &picture.saved else {
+                return None;
+            };
+            path.parent().map(Path::to_path_buf)
+        });
+        self.settings.folder.clone().or(saved)
+    }
+
+    /// The scales to show in the strip, and the grids they belong to.
+    pub fn shown_scales(&self) -> (&[(usize, usize)], &[Rgb8Image]) {
+        if let Some(work) = self.shown_work() {
+            return (&work.schedule, &work.scales);
+        }
+        self.shown_picture()
+            .map_or((&[], &[]), |picture| (&picture.schedule, &picture.scales))
+    }
+
+    /// Whether anything is drawn or waits to be.
+    pub fn is_busy(&self) -> bool {
+        self.work.is_some() || !self.waiting.is_empty()
+    }
+}
+
+/// The model's ratio nearest to `ratio`, by their quotient.
+pub fn nearest_ratio(model: &ModelInfo, ratio: f32) -> Option<f32> {
+    let distance = |info: f32| (info.max(0.01) / ratio.max(0.01)).ln().abs();
+    model
+        .ratios
+        .iter()
+        .map(|info| info.ratio)
+        .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
+}
