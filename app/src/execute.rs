@@ -117,7 +117,8 @@ fn draw(state: &mut UiState, hands: &Hands<'_>) {
 
 /// Stops the work; while none is started, the job that would be next.
 fn stop(state: &mut UiState, hands: &Hands<'_>) {
-    if let Some(work) = &state.work {
+    if let Some(work) = &mut state.work {
+        work.stopping = true;
         hands.engine.cancel(work.job);
     } else if let Some(job) = state.waiting.pop_front() {
         hands.engine.cancel(job);

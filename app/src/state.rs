@@ -3,11 +3,15 @@
 //! [`UiState::apply`] takes in what the engine tells; [`crate::execute`] takes
 //! in what the user does; panels only read.
 
+mod items;
+
+pub use items::{Draft, Message, Picture, Saved, Tone, Work};
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use infinity_engine::api::{
-    DeviceInfo, EngineError, Event, GenerateSpec, JobId, ModelInfo, Rgb8Image, Stage,
+    DeviceInfo, EngineError, Event, GenerateSpec, JobId, ModelInfo, Rgb8Image,
 };
 
 use crate::settings::Settings;
@@ -18,106 +22,6 @@ const KEPT_PICTURES: usize = 64;
 const KEPT_SCALES: usize = 8;
 /// Most messages on screen.
 const KEPT_MESSAGES: usize = 3;
-
-/// What the controls say; becomes a [`GenerateSpec`] when drawn.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// The wish, with one value for cfg and tau.
-    pub spec: GenerateSpec,
-    /// Whether every picture gets a new seed.
-    pub roll_seed: bool,
-}
-
-/// The picture being drawn.
-#[derive(Clone, Debug)]
-pub struct Work {
-    /// Its job.
-    pub job: JobId,
-    /// Token grids `(height, width)`, coarse to fine.
-    pub schedule: Vec<(usize, usize)>,
-    /// Size of the finished picture in pixels, `(width, height)`.
-    pub size_px: (u32, u32),
-    /// Where the engine is.
-    pub stage: Option<Stage>,
-    /// The scales drawn so far.
-    pub scales: Vec<Rgb8Image>,
-    /// When it left the queue, in seconds of [`UiState::now`].
-    pub started_at: f64,
-}
-
-impl Work {
-    /// Scale being drawn, from 1, and how many there are.
-    pub fn scale_of(&self) -> (usize, usize) {
-        let count = self.schedule.len();
-        (
-            (self.scales.len() + 1).min(count.max(1)),
-            count.max(self.scales.len()),
-        )
-    }
-
-    /// Share of the work that is done, 0–1, by the number of tokens.
-    pub fn share_done(&self) -> f32 {
-        let tokens = |grids: &[(usize, usize)]| grids.iter().map(|(h, w)| h * w).sum::<usize>();
-        let all = tokens(&self.schedule).max(1);
-        // Every scale costs something besides its tokens.
-        let each = all as f32 / 4.0 / self.schedule.len().max(1) as f32;
-        let done = self.scales.len().min(self.schedule.len());
-        let part = tokens(&self.schedule[..done]) as f32 + each * done as f32;
-        part / (all as f32 + each * self.schedule.len() as f32).max(1.0)
-    }
-}
-
-/// Whether a picture is on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Saved {
-    /// Only in this window.
-    No,
-    /// Being written.
-    Writing,
-    /// In this file.
-    In(PathBuf),
-}
-
-/// A finished picture.
-#[derive(Clone, Debug)]
-pub struct Picture {
-    /// The job that drew it.
-    pub job: JobId,
-    /// The picture.
-    pub image: Rgb8Image,
-    /// The wish it fulfils, as carried out.
-    pub spec: GenerateSpec,
-    /// Name of the model that drew it.
-    pub model: String,
-    /// Token grids `(height, width)`, coarse to fine.
-    pub schedule: Vec<(usize, usize)>,
-    /// Its scales, coarse to fine; empty for old pictures.
-    pub scales: Vec<Rgb8Image>,
-    /// Seconds it took.
-    pub elapsed_secs: f32,
-    /// Whether it is on disk.
-    pub saved: Saved,
-}
-
-/// How serious a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
-    /// Good to know.
-    Note,
-    /// Something was not done, or failed.
-    Trouble,
-}
-
-/// A sentence for the user: what happened, to what, what to do.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// Tells messages apart.
-    pub id: u64,
-    /// How serious it is.
-    pub tone: Tone,
-    /// The sentence.
-    pub text: String,
-}
 
 /// All that the window shows.
 #[derive(Clone, Debug)]
@@ -262,6 +166,7 @@ impl UiState {
             stage: None,
             scales: Vec::new(),
             started_at: self.now,
+            stopping: false,
         });
         if self.follow {
             self.held_scale = None;

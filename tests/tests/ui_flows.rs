@@ -239,6 +239,7 @@ fn escape_stops_the_picture_being_drawn() {
     desk.harness.key_press(Key::Escape);
     desk.harness.run();
     assert!(desk.engine.is_cancelled(job));
+    desk.assert_sees("Stopping after scale 2 of 7");
     desk.engine.tell(Event::Cancelled { job });
     desk.harness.run();
     assert!(desk.harness.state().state().work.is_none());

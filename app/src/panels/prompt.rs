@@ -55,9 +55,8 @@ fn first_row_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
             prompt_ui(ui, state, commands);
         });
         if choices.is_empty() {
-            ui.add_space(frames - theme::GROUP);
-        }
-        if let Some(ratio) = ratio_row::ui(ui, &choices, state.draft.spec.ratio) {
+            ui.allocate_exact_size(vec2(frames, ROW), egui::Sense::hover());
+        } else if let Some(ratio) = ratio_row::ui(ui, &choices, state.draft.spec.ratio) {
             commands.push(Command::SetRatio(ratio));
         }
         ui.vertical(|ui| {
@@ -173,14 +172,18 @@ impl Prompt {
             if let Some(value) = tau.ui(ui, width, &spec.tau) {
                 commands.push(Command::SetTau(value));
             }
-            self.seed_ui(ui, state, commands);
-            ui.with_layout(Layout::right_to_left(Align::Max), |ui| {
-                negative_button_ui(ui, state, commands);
-            });
+            let seed = self.seed_ui(ui, state, commands);
+            let rest = ui.available_rect_before_wrap();
+            let beside = egui::Rect::from_x_y_ranges(rest.x_range(), seed.y_range());
+            let builder = egui::UiBuilder::new()
+                .max_rect(beside)
+                .layout(Layout::right_to_left(Align::Center));
+            ui.scope_builder(builder, |ui| negative_button_ui(ui, state, commands));
         });
     }
 
-    fn seed_ui(&mut self, ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
+    /// Shows the seed; returns where its field lies.
+    fn seed_ui(&mut self, ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) -> egui::Rect {
         let seed = state.draft.spec.seed;
         if self.seed.1 != seed || self.seed.0.is_empty() {
             self.seed = (seed.to_string(), seed);
@@ -214,8 +217,11 @@ impl Prompt {
                 if dice.accessible_name("New seed for every picture").clicked() {
                     commands.push(Command::SetRollSeed(!roll));
                 }
-            });
-        });
+            })
+            .response
+            .rect
+        })
+        .inner
     }
 }
 

@@ -156,6 +156,9 @@ fn waiting_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
 
 fn progress_text(work: &Work, now: f64) -> String {
     let (scale, count) = work.scale_of();
+    if work.stopping {
+        return format!("Stopping after scale {scale} of {count}");
+    }
     #[expect(
         clippy::cast_possible_truncation,
         reason = "seconds of one picture, shown with one decimal"

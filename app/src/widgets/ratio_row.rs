@@ -129,7 +129,7 @@ fn ratio_name(info: &RatioInfo) -> String {
         .min_by(|a, b| {
             // A smaller fraction is worth a small error.
             let cost = |(width, height): &(u32, f64)| {
-                (height / f64::from(*width) / wanted).ln().abs() + 0.002 * f64::from(*width)
+                (height / f64::from(*width) / wanted).ln().abs() + 0.001 * f64::from(*width)
             };
             cost(a).total_cmp(&cost(b))
         })

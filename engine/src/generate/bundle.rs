@@ -1,15 +1,19 @@
 //! A model ready to draw: transformer, picture tokenizer, text encoder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::api::{EngineError, ModelInfo, RatioInfo, Rgb8Image};
+use super::{Outcome, Plan, ScaleView, Watcher, generate};
+use crate::api::{EngineError, GenerateSpec, ModelInfo, RatioInfo, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::model::{ModelConfig, Transformer};
 use crate::schedule::{PIXELS_PER_TOKEN, RATIOS, Scale, ScaleSchedule};
 use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures};
 use crate::vae::bsq::ResidualSum;
 use crate::vae::{Vae, VaeConfig};
-use crate::weights::{Defaults, KeyMap, ModelFolder, Network, WeightFile, load_into};
+use crate::weights::{
+    KeyMap, ModelFolder, ModelJson, Network, SaveType, WeightFile, atomic_write, load_into, save,
+};
 
 /// A model ready to draw.
 pub struct Bundle {
@@ -21,6 +25,8 @@ pub struct Bundle {
     pub text: T5Encoder,
     /// Words to ids.
     pub tokenizer: PromptTokenizer,
+    /// What `model.json` says.
+    pub description: ModelJson,
     /// What the window needs to know.
     pub info: ModelInfo,
     /// Where it came from.
@@ -60,10 +66,65 @@ impl Bundle {
         load_into(&mut vae, &WeightFile::open(files.vae_path())?, &KeyMap::vae(), burn)?;
         let mut text = T5Encoder::new(&text_config, burn);
         load_into(&mut text, &WeightFile::open(files.text_weights_path())?, &KeyMap::text(), burn)?;
+        Self::from_parts(transformer, vae, text, tokenizer, files.model, folder)
+    }
+
+    /// A model from networks that are in memory already.
+    ///
+    /// # Errors
+    /// [`EngineError::BadSetting`] for a scale count outside the table.
+    pub fn from_parts(
+        mut transformer: Transformer,
+        mut vae: Vae,
+        mut text: T5Encoder,
+        tokenizer: PromptTokenizer,
+        description: ModelJson,
+        folder: &Path,
+    ) -> Result<Self, EngineError> {
         let parameters = transformer.parameter_count() + vae.parameter_count() + text.parameter_count();
-        let description = &files.model;
-        let info = model_info(&description.name, &description.about, &description.example_prompts, &description.defaults, parameters)?;
-        Ok(Self { transformer, vae, text, tokenizer, info, folder: folder.to_owned() })
+        let info = model_info(&description, parameters)?;
+        Ok(Self { transformer, vae, text, tokenizer, description, info, folder: folder.to_owned() })
+    }
+
+    /// Writes the model to `folder` in half precision; the text tokenizer must be there already.
+    ///
+    /// # Errors
+    /// [`EngineError::Write`] or [`EngineError::NotFinite`], naming the file.
+    pub fn save(&mut self, folder: &Path) -> Result<(), EngineError> {
+        let none = BTreeMap::new();
+        let text_folder = folder.join("text");
+        std::fs::create_dir_all(&text_folder).map_err(|error| EngineError::write(&text_folder, error))?;
+        save(&mut self.transformer, folder.join("transformer.safetensors"), SaveType::F16, &none)?;
+        save(&mut self.vae, folder.join("vae.safetensors"), SaveType::F16, &none)?;
+        save(&mut self.text, text_folder.join("model.safetensors"), SaveType::F16, &none)?;
+        let config = serde_json::to_vec_pretty(self.text.config())
+            .map_err(|error| EngineError::internal(error.to_string()))?;
+        atomic_write(text_folder.join("config.json"), &config)?;
+        self.description.write(ModelFolder::description_path(folder))
+    }
+
+    /// Draws one picture from beginning to end.
+    ///
+    /// # Errors
+    /// [`EngineError::BadSetting`] for a meaningless wish, else what drawing returns.
+    pub fn draw(&self, spec: &GenerateSpec) -> Result<Rgb8Image, EngineError> {
+        struct Nobody;
+        impl Watcher for Nobody {
+            fn scale(&mut self, _view: &ScaleView<'_>) -> Result<(), EngineError> {
+                Ok(())
+            }
+        }
+        let plan = Plan::new(spec, self.info.scale_count, self.transformer.config.depth)?;
+        let text = self.encode(&[&spec.prompt])?;
+        let negative = if spec.negative_prompt.is_empty() { None } else { Some(self.encode(&[&spec.negative_prompt])?) };
+        match generate(&self.transformer, text, negative, &plan, &mut Nobody)? {
+            Outcome::Done(sums) => {
+                let sum = sums.first().ok_or_else(|| EngineError::internal("no picture"))?;
+                let last = plan.schedule.last();
+                self.preview(sum, last, last)
+            }
+            Outcome::Cancelled => Err(EngineError::internal("drawing stopped by nobody")),
+        }
     }
 
     /// Text features of `prompts`, one row each.
@@ -93,7 +154,8 @@ impl Bundle {
     }
 }
 
-fn model_info(name: &str, about: &str, prompts: &[String], defaults: &Defaults, parameters: u64) -> Result<ModelInfo, EngineError> {
+fn model_info(description: &ModelJson, parameters: u64) -> Result<ModelInfo, EngineError> {
+    let defaults = &description.defaults;
     let ratios = RATIOS
         .iter()
         .map(|&ratio| {
@@ -103,13 +165,13 @@ fn model_info(name: &str, about: &str, prompts: &[String], defaults: &Defaults, 
         })
         .collect::<Result<_, EngineError>>()?;
     Ok(ModelInfo {
-        name: name.to_owned(),
-        about: about.to_owned(),
+        name: description.name.clone(),
+        about: description.about.clone(),
         parameters,
         scale_count: defaults.scale_count,
         cfg: defaults.cfg,
         tau: defaults.tau,
         ratios,
-        example_prompts: prompts.to_vec(),
+        example_prompts: description.example_prompts.clone(),
     })
 }

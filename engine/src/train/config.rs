@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamWConfig;
+use crate::model::ModelConfig;
+use crate::text::T5Config;
 use crate::vae::VaeConfig;
 
 /// A stretch of a run with one batch shape and a straight learning-rate line.
@@ -58,8 +60,10 @@ pub struct TransformerLossConfig {
     pub condition_drop: f32,
     /// Whether scales are weighted by the square root of their size ratio.
     pub reweight_by_scale: bool,
-    /// Weight of the loss that asks the text summary for the caption's attributes.
-    pub caption_probe: f32,
+    /// Updates of the text encoder on captions alone, before pictures come in.
+    pub caption_steps: u64,
+    /// Number of different pictures; 0 for a new one every time.
+    pub pool: u64,
 }
 
 impl Default for TransformerLossConfig {
@@ -69,7 +73,8 @@ impl Default for TransformerLossConfig {
             flip_scales: 13,
             condition_drop: 0.1,
             reweight_by_scale: true,
-            caption_probe: 0.0,
+            caption_steps: 0,
+            pool: 0,
         }
     }
 }
@@ -97,8 +102,30 @@ pub enum TrainConfig {
         /// Steps between checkpoints and sample sheets.
         save_every: u64,
     },
+    /// The transformer and its text encoder, on a trained tokenizer.
+    Transformer {
+        /// Seed of pictures, captions, weights and flips.
+        seed: u64,
+        /// The trained tokenizer: its run folder or a model folder.
+        vae_folder: std::path::PathBuf,
+        /// Sizes.
+        transformer: ModelConfig,
+        /// Sizes of the text encoder.
+        text: T5Config,
+        /// Training signal.
+        #[serde(default)]
+        loss: TransformerLossConfig,
+        /// Optimizer.
+        #[serde(default)]
+        optimizer: AdamWConfig,
+        /// The run.
+        phases: Vec<Phase>,
+        /// Steps between log lines.
+        log_every: u64,
+        /// Steps between checkpoints and sample sheets.
+        save_every: u64,
+    },
 }
-
 /// Where a step lies in a row of phases.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {

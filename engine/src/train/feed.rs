@@ -23,13 +23,15 @@ pub struct Batch {
     pub captions: Vec<Caption>,
     /// What each picture shows.
     pub cards: Vec<Postcard>,
+    /// The number each picture was painted from.
+    pub card_seeds: Vec<u64>,
 }
 
-/// Makes the batch of `step`; `None` after the last phase.
+/// Makes the batch of `step`; `None` after the last phase. `pool` bounds the number of different pictures.
 ///
 /// # Errors
 /// [`EngineError::BadSetting`] for a ratio or scale count that is not in the table.
-pub fn make_batch(seed: u64, step: u64, phases: &[Phase]) -> Result<Option<Batch>, EngineError> {
+pub fn make_batch(seed: u64, step: u64, phases: &[Phase], pool: u64) -> Result<Option<Batch>, EngineError> {
     let Some(place) = place_of(phases, step, 0) else {
         return Ok(None);
     };
@@ -44,13 +46,18 @@ pub fn make_batch(seed: u64, step: u64, phases: &[Phase]) -> Result<Option<Batch
         images: Vec::new(),
         captions: Vec::new(),
         cards: Vec::new(),
+        card_seeds: Vec::new(),
     };
     for index in 0..place.phase.batch as u64 {
-        let card_seed = stream.bits(16 + index);
+        let mut card_seed = stream.bits(16 + index);
+        if pool > 0 {
+            card_seed %= pool;
+        }
         let card = Postcard::sample(card_seed, Split::Train);
         batch.images.push(paint(&card, card_seed, width, height));
-        batch.captions.push(Caption::sample(&card, card_seed));
+        batch.captions.push(Caption::sample(&card, stream.bits(1 << 20 | index)));
         batch.cards.push(card);
+        batch.card_seeds.push(card_seed);
     }
     Ok(Some(batch))
 }
@@ -63,6 +70,7 @@ pub fn start(
     seed: u64,
     first_step: u64,
     phases: Vec<Phase>,
+    pool: u64,
 ) -> Result<Receiver<Result<Batch, EngineError>>, EngineError> {
     let (sender, receiver) = bounded(3);
     std::thread::Builder::new()
@@ -70,7 +78,7 @@ pub fn start(
         .spawn(move || {
             let mut step = first_step;
             loop {
-                let made = match make_batch(seed, step, &phases) {
+                let made = match make_batch(seed, step, &phases, pool) {
                     Ok(Some(batch)) => Ok(batch),
                     Ok(None) => return,
                     Err(error) => Err(error),

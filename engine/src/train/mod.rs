@@ -9,16 +9,26 @@ pub mod config;
 pub mod feed;
 pub mod optimizer;
 pub mod report;
+pub mod self_correction;
+pub mod text_probe;
+pub mod transformer;
+pub mod transformer_loss;
 pub mod vae;
 pub mod vae_loss;
 
 use std::path::Path;
 use std::time::Instant;
 
+use burn::tensor::Device;
+
 pub use config::TrainConfig;
 
 use crate::api::EngineError;
-use crate::weights::Network;
+use crate::model::ModelConfig;
+use crate::vae::{Vae, VaeConfig};
+use crate::weights::{
+    Defaults, KeyMap, ModelFolder, ModelJson, Network, SaveType, WeightFile, load_into, save,
+};
 
 /// When a run stops before its phases end, and whether it goes on from a checkpoint.
 pub struct Limits<'a> {
@@ -41,11 +51,105 @@ impl Limits<'_> {
 pub enum Progress {
     /// A log line.
     Line(report::LogLine),
+    /// The text encoder is learning captions.
+    Captions {
+        /// Updates made.
+        step: u64,
+        /// Mean cross entropy of the answers.
+        loss: f32,
+        /// Share of questions answered right.
+        right: f32,
+    },
 }
 
 /// Writes the weights of a network in half precision.
-fn save_network(_network: &mut impl Network, _path: &Path) -> Result<(), EngineError> {
-    Ok(())
+fn save_network(network: &mut impl Network, path: &Path) -> Result<(), EngineError> {
+    save(network, path, SaveType::F16, &std::collections::BTreeMap::new())
+}
+
+/// What `model.json` says of a model trained on postcards.
+fn starter_description(transformer: &ModelConfig, vae: &Vae, scale_count: usize) -> Result<ModelJson, EngineError> {
+    let value = |result: serde_json::Result<serde_json::Value>| {
+        result.map_err(|error| EngineError::internal(error.to_string()))
+    };
+    let mut description = ModelJson::new(
+        "Starter (postcards)",
+        Defaults { cfg: 3.0, tau: 0.6, scale_count },
+        value(serde_json::to_value(transformer))?,
+        value(serde_json::to_value(&vae.config))?,
+    );
+    description.about = "This small model draws flat postcards: a sky, a land, a sun or moon, and a house, tree, boat, balloon or lighthouse. Bigger models can be added.".to_owned();
+    description.example_prompts = [
+        "at sunset, orange hills, a white house on the left, a red sun on the right",
+        "blue sea, a red boat in the center, a yellow sun on the left, in daylight",
+        "green mountains, two purple trees, a white moon on the right, at night, stars",
+        "a postcard of a yellow balloon above green hills",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    Ok(description)
+}
+
+/// Trains what `config` says into the folder `out`, which is made.
+///
+/// # Errors
+/// [`EngineError::BadSetting`] for a configuration without sense, file errors with their
+/// path, [`EngineError::NotFinite`] when the loss diverges.
+pub fn run(
+    config: &TrainConfig,
+    device: &Device,
+    out: &Path,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<(), EngineError> {
+    std::fs::create_dir_all(out).map_err(|error| EngineError::write(out, error))?;
+    match config {
+        TrainConfig::Vae { seed, vae, loss, optimizer, phases, log_every, save_every } => {
+            let run = vae::VaeRun {
+                seed: *seed,
+                vae,
+                loss,
+                optimizer,
+                phases,
+                log_every: (*log_every).max(1),
+                save_every: (*save_every).max(1),
+            };
+            vae::run(&run, device, out, limits, progress).map(|_| ())
+        }
+        TrainConfig::Transformer { seed, vae_folder, transformer, text, loss, optimizer, phases, log_every, save_every } => {
+            let vae = open_vae(vae_folder, device)?;
+            let run = transformer::TransformerRun {
+                seed: *seed,
+                vae: &vae,
+                transformer,
+                text,
+                loss,
+                optimizer,
+                phases,
+                log_every: (*log_every).max(1),
+                save_every: (*save_every).max(1),
+            };
+            transformer::run(&run, device, out, limits, progress)
+        }
+    }
+}
+
+/// The tokenizer of a finished tokenizer run, or of a model folder.
+///
+/// # Errors
+/// [`EngineError::Read`], [`EngineError::BadModel`] or [`EngineError::BadWeights`], naming the file.
+pub fn open_vae(folder: &Path, device: &Device) -> Result<Vae, EngineError> {
+    let sizes = folder.join("vae.json");
+    let config: VaeConfig = if sizes.exists() {
+        let text = std::fs::read_to_string(&sizes).map_err(|error| EngineError::read(&sizes, error))?;
+        serde_json::from_str(&text).map_err(|error| EngineError::bad_model(&sizes, error.to_string()))?
+    } else {
+        ModelFolder::open(folder)?.vae_config()?
+    };
+    config.check()?;
+    let mut vae = Vae::new(&config, device, usize::MAX);
+    load_into(&mut vae, &WeightFile::open(folder.join("vae.safetensors"))?, &KeyMap::vae(), device)?;
+    Ok(vae)
 }
 
 fn refuse_other_network(path: &Path, wrong: Vec<String>) -> Result<(), EngineError> {

@@ -15,7 +15,7 @@ use crate::postcards::{Postcard, Split, paint};
 use crate::random::Stream;
 use crate::schedule::{Scale, ScaleSchedule};
 use crate::vae::{Vae, VaeConfig, bsq, pixels_from_images};
-use crate::weights::Network;
+use crate::weights::{Network, atomic_write};
 
 const WARMUP_STEPS: u64 = 50;
 
@@ -64,7 +64,7 @@ pub fn run(
         super::refuse_other_network(&checkpoint_path, wrong)?;
     }
     let steps: u64 = run.phases.iter().map(|phase| phase.steps).sum();
-    let batches = feed::start(run.seed, optimizer.steps(), run.phases.to_vec())?;
+    let batches = feed::start(run.seed, optimizer.steps(), run.phases.to_vec(), 0)?;
     let mut pace = Pace::default();
     let (mut loss_sum, mut square_sum, mut counted) = (0.0_f32, 0.0_f32, 0_u32);
     for batch in &batches {
@@ -108,7 +108,6 @@ pub fn run(
             let mut drawn = Vae::new(run.vae, device, usize::MAX);
             optimizer.copy_average_to(&mut drawn, device);
             sheet(&drawn, place.phase.scale_count, &out.join("sheet.png"))?;
-            super::save_network(&mut drawn, &out.join("vae.safetensors"))?;
         }
         if stopping {
             break;
@@ -116,6 +115,9 @@ pub fn run(
     }
     let mut trained = Vae::new(run.vae, device, usize::MAX);
     optimizer.copy_average_to(&mut trained, device);
+    super::save_network(&mut trained, &out.join("vae.safetensors"))?;
+    let sizes = serde_json::to_vec_pretty(run.vae).map_err(|error| EngineError::internal(error.to_string()))?;
+    atomic_write(out.join("vae.json"), &sizes)?;
     Ok(trained)
 }
 

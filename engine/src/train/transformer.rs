@@ -1,0 +1,312 @@
+//! Training the transformer and its text encoder on a trained tokenizer.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
+
+use super::checkpoint::Checkpoint;
+use super::config::{Phase, TransformerLossConfig, place_of};
+use super::feed::{self, Batch};
+use super::optimizer::{AdamW, AdamWConfig};
+use super::report::{LogLine, Pace, append_line, write_sheet};
+use super::self_correction::{Lesson, flip_at_random, lesson};
+use super::text_probe::TextProbe;
+use super::transformer_loss::{BitLoss, bit_loss};
+use super::{Limits, Progress};
+use crate::api::{EngineError, GenerateSpec, Rgb8Image};
+use crate::generate::Bundle;
+use crate::model::{ModelConfig, Transformer};
+use crate::postcards::{Caption, Postcard, Split, corpus};
+use crate::random::Stream;
+use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures, Unigram};
+use crate::vae::{Vae, pixels_from_images};
+use crate::weights::{Network, Slots};
+
+const WARMUP_STEPS: u64 = 100;
+const MOST_WORDS: usize = 512;
+const PROBE_BATCH: usize = 64;
+const PROBE_RATE: f32 = 1e-3;
+
+/// What [`run`] trains.
+pub struct TransformerRun<'a> {
+    /// Seed of pictures, captions, weights and flips.
+    pub seed: u64,
+    /// The trained tokenizer, on the plain device.
+    pub vae: &'a Vae,
+    /// Sizes of the transformer.
+    pub transformer: &'a ModelConfig,
+    /// Sizes of the text encoder; the vocabulary is set from the captions.
+    pub text: &'a T5Config,
+    /// Training signal.
+    pub loss: &'a TransformerLossConfig,
+    /// Optimizer.
+    pub optimizer: &'a AdamWConfig,
+    /// The run.
+    pub phases: &'a [Phase],
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between checkpoints and sheets.
+    pub save_every: u64,
+}
+
+/// The networks that learn together.
+struct Learner {
+    transformer: Transformer,
+    text: T5Encoder,
+}
+
+impl Network for Learner {
+    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
+        self.transformer.slots(&format!("{prefix}transformer."), slots);
+        self.text.slots(&format!("{prefix}text."), slots);
+    }
+}
+
+/// The text encoder with the questions that teach it.
+struct Probed<'a> {
+    text: &'a mut T5Encoder,
+    probe: &'a mut TextProbe,
+}
+
+impl Network for Probed<'_> {
+    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
+        self.text.slots(&format!("{prefix}text."), slots);
+        self.probe.slots(&format!("{prefix}probe."), slots);
+    }
+}
+
+/// Trains until the phases end, the limits are reached or the user stops.
+///
+/// `out` receives `checkpoint.safetensors`, `log.jsonl`, `sheet.png` and, in
+/// `model/`, the model folder so far.
+///
+/// # Errors
+/// File errors, and [`EngineError::NotFinite`] when the loss diverges; the last
+/// checkpoint stays as it was.
+pub fn run(
+    run: &TransformerRun<'_>,
+    device: &Device,
+    out: &Path,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<(), EngineError> {
+    run.transformer.check()?;
+    let model = out.join("model");
+    let text_folder = model.join("text");
+    std::fs::create_dir_all(&text_folder).map_err(|error| EngineError::write(&text_folder, error))?;
+    let captions = corpus(20_000, run.seed);
+    let words = Unigram::from_captions(captions.iter().map(String::as_str), MOST_WORDS)?;
+    words.save(&text_folder.join("tokenizer.json"))?;
+    let tokenizer = PromptTokenizer::open(&text_folder.join("tokenizer.json"), run.transformer.text_maxlen)?;
+    let text_config = T5Config { vocab_size: words.vocab_size(), ..run.text.clone() };
+
+    let training = device.clone().autodiff();
+    let mut learner = Learner {
+        transformer: Transformer::new(run.transformer, &training, usize::MAX),
+        text: T5Encoder::new(&text_config, &training),
+    };
+    learner.initialise(run.seed, &training);
+    let checkpoint_path = out.join("checkpoint.safetensors");
+    let saved = if limits.resume && checkpoint_path.exists() { Some(Checkpoint::load(&checkpoint_path)?) } else { None };
+    if saved.is_none() && run.loss.caption_steps > 0 {
+        learn_captions(run, &tokenizer, &mut learner.text, &training, limits, progress)?;
+    }
+    let mut optimizer = AdamW::new(&mut learner, run.optimizer.clone())?;
+    if let Some(saved) = saved {
+        let wrong = optimizer.restore(saved.state, saved.step, &mut learner, &training);
+        super::refuse_other_network(&checkpoint_path, wrong)?;
+    }
+
+    let steps: u64 = run.phases.iter().map(|phase| phase.steps).sum();
+    let batches = feed::start(run.seed, optimizer.steps(), run.phases.to_vec(), run.loss.pool)?;
+    let mut features = FeatureCache::default();
+    let mut pace = Pace::default();
+    for batch in &batches {
+        let batch = batch?;
+        let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else { break };
+        let lessons = lessons(run, &batch, &features.of(run.vae, &batch)?);
+        let text = encode_captions(run, &tokenizer, &learner, &batch)?;
+        let condition = learner.transformer.condition(text.padded, &text.lens);
+        let inputs = input_tensor(&lessons, run.transformer.token_bits(), &training);
+        let logits = learner.transformer.forward_all(&condition, inputs, &batch.schedule);
+        let loss = bit_loss(logits, &lessons);
+        let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
+        let gradients = total.backward();
+        let norm = match optimizer.update(&mut learner, &gradients, place.learning_rate, &training) {
+            Ok(norm) => norm,
+            Err(EngineError::NotFinite { .. }) => {
+                let by_scale = BitLoss::by_scale(&loss.per_bit, &batch.schedule);
+                return Err(super::diverged(batch.step, by_scale.iter().position(|v| !v.is_finite())));
+            }
+            Err(other) => return Err(other),
+        };
+        pace.count(batch.images.len());
+        let step = optimizer.steps();
+        if step.is_multiple_of(run.log_every) || step == steps {
+            let (pictures_per_sec, secs_per_step) = pace.take();
+            let line = LogLine {
+                step,
+                steps,
+                loss: total.into_scalar(),
+                learning_rate: place.learning_rate,
+                gradient_norm: norm,
+                pictures_per_sec,
+                eta_secs: (steps - step) as f32 * secs_per_step,
+                bit_accuracy: BitLoss::by_scale(&loss.right, &batch.schedule),
+                scale_loss: BitLoss::by_scale(&loss.per_bit, &batch.schedule),
+                ..LogLine::default()
+            };
+            append_line(&out.join("log.jsonl"), &line)?;
+            progress(&Progress::Line(line));
+        }
+        let stopping = limits.reached();
+        if step.is_multiple_of(run.save_every) || step == steps || stopping {
+            Checkpoint { step, state: optimizer.state() }.save(&checkpoint_path)?;
+            let mut average = Learner {
+                transformer: Transformer::new(run.transformer, device, usize::MAX),
+                text: T5Encoder::new(&text_config, device),
+            };
+            optimizer.copy_average_to(&mut average, device);
+            let mut bundle = Bundle::from_parts(
+                average.transformer,
+                run.vae.clone(),
+                average.text,
+                PromptTokenizer::open(&text_folder.join("tokenizer.json"), run.transformer.text_maxlen)?,
+                super::starter_description(run.transformer, run.vae, place.phase.scale_count)?,
+                &model,
+            )?;
+            bundle.save(&model)?;
+            sheet(&bundle, &out.join("sheet.png"))?;
+        }
+        if stopping {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Teaches the text encoder what captions name, without pictures.
+fn learn_captions(
+    run: &TransformerRun<'_>,
+    tokenizer: &PromptTokenizer,
+    text: &mut T5Encoder,
+    training: &Device,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<(), EngineError> {
+    let mut probe = TextProbe::new(run.text.d_model, training);
+    probe.initialise(run.seed ^ 0x9B0B, training);
+    let mut optimizer = AdamW::new(&mut Probed { text, probe: &mut probe }, AdamWConfig::default())?;
+    for step in 0..run.loss.caption_steps {
+        if limits.reached() {
+            break;
+        }
+        let stream = Stream::new(run.seed ^ 0xCA97, step);
+        let cards: Vec<Postcard> = (0..PROBE_BATCH as u64)
+            .map(|index| Postcard::sample(stream.bits(index), Split::Train))
+            .collect();
+        let captions: Vec<Caption> = cards
+            .iter()
+            .enumerate()
+            .map(|(index, card)| Caption::sample(card, stream.bits(index as u64)))
+            .collect();
+        let ids = captions.iter().map(|c| tokenizer.encode(&c.text)).collect::<Result<Vec<_>, _>>()?;
+        let (loss, right) = probe.loss(&text.forward(&ids), &cards, &captions);
+        let gradients = loss.backward();
+        let part = 1.0 - step as f32 / run.loss.caption_steps as f32;
+        let warm = ((step + 1) as f32 / WARMUP_STEPS as f32).min(1.0);
+        optimizer.update(&mut Probed { text, probe: &mut probe }, &gradients, PROBE_RATE * part * warm, training)?;
+        if (step + 1).is_multiple_of(run.log_every) {
+            progress(&Progress::Captions {
+                step: step + 1,
+                loss: loss.into_scalar(),
+                right: right.into_scalar(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Tokenizer features of pictures seen before; each picture is encoded once.
+#[derive(Default)]
+struct FeatureCache {
+    known: HashMap<(u64, u32, u32), Vec<f32>>,
+}
+
+impl FeatureCache {
+    /// Features `[d, h, w]` of every picture of `batch`.
+    fn of(&mut self, vae: &Vae, batch: &Batch) -> Result<Vec<Vec<f32>>, EngineError> {
+        let key = |seed: &u64, image: &Rgb8Image| (*seed, image.width, image.height);
+        let keys: Vec<_> = batch.card_seeds.iter().zip(&batch.images).map(|(s, i)| key(s, i)).collect();
+        let fresh: Vec<usize> = (0..keys.len()).filter(|&i| !self.known.contains_key(&keys[i])).collect();
+        if !fresh.is_empty() {
+            let images: Vec<Rgb8Image> = fresh.iter().map(|&i| batch.images[i].clone()).collect();
+            let encoded = vae.encode(pixels_from_images(&images, vae.device()));
+            let size = encoded.dims()[1..].iter().product::<usize>();
+            let values = encoded
+                .try_into_vec_as::<f32>()
+                .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
+            for (index, map) in fresh.into_iter().zip(values.chunks_exact(size)) {
+                self.known.insert(keys[index], map.to_vec());
+            }
+        }
+        keys.iter()
+            .map(|key| self.known.get(key).cloned().ok_or_else(|| EngineError::internal("feature cache")))
+            .collect()
+    }
+}
+
+fn lessons(run: &TransformerRun<'_>, batch: &Batch, features: &[Vec<f32>]) -> Vec<Lesson> {
+    let config = run.transformer;
+    features
+        .par_iter()
+        .enumerate()
+        .map(|(index, map)| {
+            let stream = Stream::new(run.seed ^ 0xF11B, batch.step << 16 | index as u64);
+            let flip = flip_at_random(run.loss.flip_strength, run.loss.flip_scales, stream);
+            lesson(map, config.codebook_dim, &batch.schedule.scales, config.patchify, flip)
+        })
+        .collect()
+}
+
+/// Text features of the batch's captions; some rows replaced by "no text" (spec section 8.2).
+fn encode_captions(run: &TransformerRun<'_>, tokenizer: &PromptTokenizer, learner: &Learner, batch: &Batch) -> Result<TextFeatures, EngineError> {
+    let ids = batch.captions.iter().map(|c| tokenizer.encode(&c.text)).collect::<Result<Vec<_>, _>>()?;
+    let text = learner.text.forward(&ids);
+    let stream = Stream::new(run.seed ^ 0xD209, batch.step);
+    let dropped: Vec<f32> = (0..ids.len() as u64)
+        .map(|index| if stream.uniform(index) < f64::from(run.loss.condition_drop) { 1.0 } else { 0.0 })
+        .collect();
+    if dropped.iter().all(|&d| d == 0.0) {
+        return Ok(text);
+    }
+    let mask = TensorData::new(dropped, [ids.len(), 1, 1]);
+    let mask = Tensor::<3>::from_data(mask, &text.padded.device());
+    let nothing = learner.transformer.unconditional(&text.lens, text.padded.dims()[1]);
+    let kept = text.padded * mask.clone().neg().add_scalar(1.0);
+    Ok(TextFeatures { padded: kept + nothing * mask, lens: text.lens })
+}
+
+fn input_tensor(lessons: &[Lesson], bits: usize, device: &Device) -> Option<Tensor<3>> {
+    let tokens = lessons.first()?.inputs.len() / bits;
+    if tokens == 0 {
+        return None;
+    }
+    let values: Vec<f32> = lessons.iter().flat_map(|lesson| lesson.inputs.iter().copied()).collect();
+    Some(Tensor::from_data(TensorData::new(values, [lessons.len(), tokens, bits]), device))
+}
+
+/// Sixteen pictures from held-out captions.
+fn sheet(bundle: &Bundle, path: &Path) -> Result<(), EngineError> {
+    let mut images = Vec::new();
+    for seed in 0..16 {
+        let caption = Caption::regular(&Postcard::sample(seed, Split::HeldOut), seed);
+        let mut spec = GenerateSpec::new(caption.text, seed);
+        spec.cfg = vec![bundle.info.cfg];
+        spec.tau = vec![bundle.info.tau];
+        images.push(bundle.draw(&spec)?);
+    }
+    write_sheet(path, &images, 8)
+}
