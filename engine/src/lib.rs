@@ -15,4 +15,4 @@ pub mod train;
 pub mod vae;
 pub mod weights;
 
-pub use runner::{CancelBoard, EngineHandle};
+pub use runner::{CancelBoard, EngineHandle, Previews, SpawnOptions, spawn};
