@@ -3,6 +3,7 @@
 pub mod api;
 pub mod device;
 pub mod generate;
+pub mod import;
 pub mod layers;
 pub mod model;
 pub mod postcards;

@@ -9,7 +9,7 @@ mod bundle;
 mod plan;
 pub mod sampling;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, fit_together};
 pub use plan::Plan;
 
 use burn::tensor::{Tensor, TensorData};
