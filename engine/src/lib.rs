@@ -1,6 +1,7 @@
 //! The engine: an Infinity model on its own thread.
 
 pub mod api;
+pub mod bench;
 pub mod device;
 pub mod generate;
 pub mod import;
@@ -12,6 +13,7 @@ pub mod resize;
 mod runner;
 pub mod schedule;
 pub mod text;
+pub mod trace;
 pub mod train;
 pub mod vae;
 pub mod weights;
