@@ -222,7 +222,7 @@ fn keep_settings(before: &crate::settings::Settings, state: &UiState, hands: &Ha
 }
 
 /// A seed nobody chose; ten digits at most, so that it can be read and typed.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     let hash = std::hash::RandomState::new().build_hasher().finish();
     hash % (1 << 32)
 }

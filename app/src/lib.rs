@@ -4,6 +4,7 @@
 //! scripted engine without a window.
 
 pub mod app;
+pub mod cli;
 pub mod command;
 pub mod execute;
 pub mod panels;

@@ -34,8 +34,10 @@ struct Found {
 /// Graphics adapters, real ones before software ones.
 fn adapters() -> Vec<Found> {
     let listed = std::panic::catch_unwind(|| {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        // Starting OpenGL too would take time, and prints complaints where there is no desktop.
+        let wanted = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
+        let instance = wgpu::Instance::new(wanted);
         let list = pollster::block_on(instance.enumerate_adapters(backends));
         list.iter().map(|adapter| (adapter.get_info(), adapter.limits())).collect::<Vec<_>>()
     });

@@ -1,9 +1,11 @@
 //! The engine: an Infinity model on its own thread.
 
 pub mod api;
+pub mod bench;
 pub mod device;
 pub mod eval;
 pub mod generate;
+pub mod import;
 pub mod layers;
 pub mod model;
 pub mod postcards;
@@ -12,8 +14,9 @@ pub mod resize;
 mod runner;
 pub mod schedule;
 pub mod text;
+pub mod trace;
 pub mod train;
 pub mod vae;
 pub mod weights;
 
-pub use runner::{CancelBoard, EngineHandle};
+pub use runner::{CancelBoard, EngineHandle, Previews, SpawnOptions, spawn};

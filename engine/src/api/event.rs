@@ -57,7 +57,8 @@ pub enum Event {
         scale_index: usize,
         /// How many there are.
         scale_count: usize,
-        /// The picture so far; early scales at their own, smaller size.
+        /// The picture so far; early scales at their own, smaller size, or at a coarser
+        /// one's where decoding would take too large a share of the run.
         preview: Rgb8Image,
         /// Seconds since the job started.
         elapsed_secs: f32,

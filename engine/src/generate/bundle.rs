@@ -46,11 +46,7 @@ impl Bundle {
         model_config.check()?;
         vae_config.check()?;
         let text_config = T5Config::open(&files.text_config_path())?;
-        let code_places = if model_config.patchify { 8 } else { 16 };
-        if vae_config.patch_size != code_places
-            || vae_config.codebook_dim != model_config.codebook_dim
-            || text_config.d_model != model_config.text_channels
-        {
+        if !fit_together(&model_config, &vae_config, &text_config) {
             let reason = "the sizes of transformer, tokenizer and text encoder do not fit each other; import them again";
             return Err(EngineError::bad_model(ModelFolder::description_path(folder), reason));
         }
@@ -152,6 +148,14 @@ impl Bundle {
             self.vae.picture(&sum.at(size), size)
         }
     }
+}
+
+/// Whether the three networks of a model speak of the same codes and text features.
+pub fn fit_together(model: &ModelConfig, vae: &VaeConfig, text: &T5Config) -> bool {
+    let code_places = if model.patchify { 8 } else { 16 };
+    vae.patch_size == code_places
+        && vae.codebook_dim == model.codebook_dim
+        && text.d_model == model.text_channels
 }
 
 fn model_info(description: &ModelJson, parameters: u64) -> Result<ModelInfo, EngineError> {

@@ -9,7 +9,7 @@ mod bundle;
 mod plan;
 pub mod sampling;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, fit_together};
 pub use plan::Plan;
 
 use burn::tensor::{Tensor, TensorData};
@@ -45,7 +45,7 @@ pub trait Watcher {
     /// Whatever stops the run.
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError>;
 
-    /// Asked before every scale; the run ends early on `true`.
+    /// Asked before every scale and every block; the run ends early on `true`.
     fn is_cancelled(&self) -> bool {
         false
     }
@@ -101,6 +101,9 @@ pub fn generate(
         watcher.tensor(index, "block_first_in", &x);
         let rope = Rope::new(&plan.schedule, index..index + 1, config.head_width(), transformer.device());
         for (block, cache) in caches.iter_mut().enumerate() {
+            if watcher.is_cancelled() {
+                return Ok(Outcome::Cancelled);
+            }
             x = transformer.block(block, x, &condition, &rope, Look::Cache(cache));
             if block == 0 {
                 watcher.tensor(index, "block_first_out", &x);

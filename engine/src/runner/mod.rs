@@ -1,27 +1,97 @@
 //! The engine thread and the handle to it.
 //!
 //! Only this room owns channels and the thread. Everything else in the engine
-//! is called from that thread.
+//! is called from that thread, which opens a device of its own: shared with the
+//! window's, a busy queue would stall its frames, and a lost device would take
+//! the window along.
 
+mod budget;
 mod cancel;
+mod drawing;
+mod link;
+mod run_loop;
 
 pub use cancel::CancelBoard;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::api::{EngineError, Event, JobId, Request, Task};
+use crate::api::{DeviceChoice, EngineError, Event, JobId, Request, Task};
+use link::Link;
+use run_loop::Engine;
+
+/// Name of the thread, seen in logs and panics.
+const THREAD_NAME: &str = "engine";
+/// Stack of the thread in bytes; shader compilers recurse deeply.
+const STACK_BYTES: usize = 16 << 20;
+
+/// Which pictures of unfinished scales are decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Previews {
+    /// None: only the last scale answers `ScaleDone`. The quickest way to a finished picture.
+    Off,
+    /// Every scale, at a size that keeps all of them together under a quarter of the run.
+    #[default]
+    Budgeted,
+    /// Every scale at its own size, whatever it takes.
+    Full,
+}
+
+/// What an engine starts with.
+pub struct SpawnOptions {
+    /// The device to compute on.
+    pub device: DeviceChoice,
+    /// The model folder to load first.
+    pub model: Option<PathBuf>,
+    /// Which previews are made.
+    pub previews: Previews,
+    /// Called after every event, on the engine thread.
+    pub wake: Box<dyn Fn() + Send>,
+}
+
+impl SpawnOptions {
+    /// An engine on `device` that loads `model` first and makes previews within their budget.
+    pub fn new(device: DeviceChoice, model: Option<PathBuf>) -> Self {
+        Self { device, model, previews: Previews::default(), wake: Box::new(|| ()) }
+    }
+}
+
+/// Starts the engine thread.
+///
+/// It opens the device (`DeviceReady`, else `ModelFailed`), loads the model
+/// (`ModelLoaded`, else `ModelFailed`), then serves requests in their order.
+///
+/// # Errors
+/// [`EngineError::Internal`] when the system gives no thread.
+pub fn spawn(options: SpawnOptions) -> Result<EngineHandle, EngineError> {
+    let (request_sender, requests) = unbounded();
+    let (event_sender, events) = unbounded();
+    let cancels = Arc::new(CancelBoard::default());
+    let link = Link::new(event_sender, options.wake, Arc::clone(&cancels));
+    let (device, model, previews) = (options.device, options.model, options.previews);
+    let thread = std::thread::Builder::new()
+        .name(THREAD_NAME.to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || Engine::new(link, previews).run(device, model, &requests))
+        .map_err(|error| EngineError::internal(format!("starting the engine thread: {error}")))?;
+    let mut handle = EngineHandle::from_parts(request_sender, events, cancels);
+    handle.thread = Some(thread);
+    Ok(handle)
+}
 
 /// The app's end of the engine: sends requests, receives events, stops jobs.
 ///
-/// Dropping it closes the channel, and the engine thread ends after the scale it is on.
+/// Dropping it closes the channels, and the engine thread ends after the part of the network it is on.
 pub struct EngineHandle {
     requests: Sender<Request>,
     events: Receiver<Event>,
     cancels: Arc<CancelBoard>,
     next_job: AtomicU64,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl EngineHandle {
@@ -36,7 +106,17 @@ impl EngineHandle {
             events,
             cancels,
             next_job: AtomicU64::new(1),
+            thread: None,
         }
+    }
+
+    /// A handle to an engine that could not start; it tells `error` and ends.
+    pub fn failed(error: EngineError) -> Self {
+        let (requests, _) = unbounded();
+        let (sender, events) = unbounded();
+        // The receiver is right here, so nothing is lost.
+        let _sent = sender.send(Event::ModelFailed { error });
+        Self::from_parts(requests, events, Arc::new(CancelBoard::default()))
     }
 
     /// Asks for something without a job number.
@@ -72,5 +152,16 @@ impl EngineHandle {
     /// Waits for the next event; `None` when the engine has ended.
     pub fn wait_event(&self) -> Option<Event> {
         self.events.recv().ok()
+    }
+
+    /// Closes the channels and waits until the engine thread has freed everything.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] when the thread ended in a panic.
+    pub fn shut_down(self) -> Result<(), EngineError> {
+        let Self { requests, events, thread, .. } = self;
+        drop((requests, events));
+        let ended = thread.map_or(Ok(()), JoinHandle::join);
+        ended.map_err(|_panic| EngineError::internal("the engine thread ended in a panic"))
     }
 }

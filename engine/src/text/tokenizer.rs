@@ -64,11 +64,32 @@ impl PromptTokenizer {
         self.id_limit
     }
 
+    /// Most ids of a prompt, the end mark among them.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Number of ids `prompt` would have if no prompt were too long, the end mark among them.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] when the tokenizer cannot spell the prompt.
+    pub fn count(&self, prompt: &str) -> Result<usize, EngineError> {
+        Ok(self.words(prompt)?.len() + 1)
+    }
+
     /// The ids of a prompt, 1 to `max_length` of them, the last being the end mark.
     ///
     /// # Errors
     /// [`EngineError::Internal`] when the tokenizer cannot spell the prompt.
     pub fn encode(&self, prompt: &str) -> Result<Vec<u32>, EngineError> {
+        let mut ids = self.words(prompt)?;
+        ids.truncate(self.max_length - 1);
+        ids.push(self.end);
+        Ok(ids)
+    }
+
+    /// All ids of a prompt, without the end mark.
+    fn words(&self, prompt: &str) -> Result<Vec<u32>, EngineError> {
         let encoding = self
             .inner
             .encode_fast(prompt, true)
@@ -77,8 +98,6 @@ impl PromptTokenizer {
         if ids.last() == Some(&self.end) {
             ids.pop();
         }
-        ids.truncate(self.max_length - 1);
-        ids.push(self.end);
         Ok(ids)
     }
 }

@@ -56,7 +56,7 @@ pub fn check<N: Network + ?Sized>(
 }
 
 /// The name in the file of every slot, in the order of the slots.
-fn matched(
+pub(super) fn matched(
     slots: &Slots<'_>,
     file: &WeightFile,
     names: &KeyMap,

@@ -23,6 +23,6 @@ pub use folder::{Defaults, FileNames, ModelFolder, ModelJson};
 pub use key_map::KeyMap;
 pub use load::{check, load_into};
 pub use number::NumberType;
-pub use save::{SaveType, atomic_write, save};
+pub use save::{SaveType, atomic_write, convert, save};
 pub use slots::{Init, Network, Slot, Slots, WeightMut};
 pub use source::WeightFile;

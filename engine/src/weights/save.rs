@@ -13,7 +13,8 @@ use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, TensorInfo};
 use tempfile::NamedTempFile;
 
-use super::{Network, Slots};
+use super::load::matched;
+use super::{KeyMap, Network, Slots, WeightFile};
 use crate::api::EngineError;
 
 /// Values converted at a time.
@@ -57,25 +58,68 @@ pub fn save<N: Network + ?Sized>(
     kind: SaveType,
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), EngineError> {
-    let path = path.as_ref();
     let slots = network.all_slots();
-    let header = header(&slots, kind, metadata)?;
+    let mut list = slots.list.iter();
+    let values = |name: &str| match list.next() {
+        Some(slot) => slot.weight.values(),
+        None => Err(EngineError::internal(format!("no value for {name}"))),
+    };
+    write_tensors(path.as_ref(), &heads(&slots), kind, metadata, values)
+}
+
+/// Writes the weights that `network` asks for from `file` to `path`, under the network's names.
+///
+/// Names and shapes are compared first, as strictly as in [`super::load_into`]; then one tensor
+/// at a time is read, checked and written. The network itself stays empty.
+///
+/// # Errors
+/// As [`super::load_into`] and [`save`]; whatever was at `path` is then still there.
+pub fn convert<N: Network + ?Sized>(
+    network: &mut N,
+    file: &WeightFile,
+    names: &KeyMap,
+    path: impl AsRef<Path>,
+    kind: SaveType,
+) -> Result<(), EngineError> {
+    let slots = network.all_slots();
+    let file_names = matched(&slots, file, names)?;
+    let mut file_names = file_names.iter();
+    let values = |name: &str| match file_names.next() {
+        Some(file_name) => file.read_f32(file_name),
+        None => Err(EngineError::internal(format!("no value for {name}"))),
+    };
+    let metadata = BTreeMap::new();
+    write_tensors(path.as_ref(), &heads(&slots), kind, &metadata, values)
+}
+
+/// Name and shape of every weight.
+fn heads(slots: &Slots<'_>) -> Vec<(String, Vec<usize>)> {
+    slots.list.iter().map(|slot| (slot.name.clone(), slot.shape.clone())).collect()
+}
+
+/// Writes a `.safetensors` file of `heads`, asking `values` for each tensor once, in their order.
+fn write_tensors(
+    path: &Path,
+    heads: &[(String, Vec<usize>)],
+    kind: SaveType,
+    metadata: &BTreeMap<String, String>,
+    mut values: impl FnMut(&str) -> Result<Vec<f32>, EngineError>,
+) -> Result<(), EngineError> {
+    let header = header(heads, kind, metadata)?;
     let failed = |error| EngineError::write(path, error);
     write_beside(path, |file| {
         let mut out = BufWriter::new(file);
         out.write_all(&(header.len() as u64).to_le_bytes())
             .map_err(failed)?;
         out.write_all(&header).map_err(failed)?;
-        for slot in &slots.list {
-            let values = slot.weight.values()?;
-            if values.len() != slot.len() {
-                return Err(EngineError::internal(format!(
-                    "{} has another size than listed",
-                    slot.name
-                )));
+        for (name, shape) in heads {
+            let values = values(name)?;
+            if values.len() != shape.iter().product::<usize>() {
+                let what = format!("{name} has another size than listed");
+                return Err(EngineError::internal(what));
             }
             for chunk in values.chunks(CHUNK) {
-                out.write_all(&bytes_from(chunk, kind, &slot.name)?)
+                out.write_all(&bytes_from(chunk, kind, name)?)
                     .map_err(failed)?;
             }
         }
@@ -146,7 +190,7 @@ fn sync_folder(_folder: &Path) -> io::Result<()> {
 
 /// The JSON header, padded to eight bytes: values in slot order without gaps.
 fn header(
-    slots: &Slots<'_>,
+    heads: &[(String, Vec<usize>)],
     kind: SaveType,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, EngineError> {
@@ -159,19 +203,16 @@ fn header(
         );
     }
     let mut start = 0;
-    for slot in &slots.list {
-        let end = start + slot.len() * kind.size();
+    for (name, shape) in heads {
+        let end = start + shape.iter().product::<usize>() * kind.size();
         let info = TensorInfo {
             dtype: kind.dtype(),
-            shape: slot.shape.clone(),
+            shape: shape.clone(),
             data_offsets: (start, end),
         };
         let info = serde_json::to_value(info).map_err(bad)?;
-        if table.insert(slot.name.clone(), info).is_some() {
-            return Err(EngineError::internal(format!(
-                "two weights are called {}",
-                slot.name
-            )));
+        if table.insert(name.clone(), info).is_some() {
+            return Err(EngineError::internal(format!("two weights are called {name}")));
         }
         start = end;
     }
@@ -183,7 +224,7 @@ fn header(
 /// The bytes of a chunk of the weight called `name`.
 fn bytes_from(values: &[f32], kind: SaveType, name: &str) -> Result<Vec<u8>, EngineError> {
     if !values.iter().all(|value| value.is_finite()) {
-        let advice = "Nothing was saved; go back to an earlier save.";
+        let advice = "Nothing was saved; use an earlier or another file.";
         return Err(not_finite(format!("the weight {name}"), advice));
     }
     match kind {

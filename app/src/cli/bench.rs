@@ -1,0 +1,79 @@
+//! `infinity bench`: how fast this machine draws.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use infinity_engine::api::DeviceChoice;
+use infinity_engine::bench::{PartTime, Preset, Report, run as measure};
+use infinity_engine::device;
+use infinity_engine::weights::atomic_write;
+
+use super::{CliError, values};
+
+/// Seconds of the reference program for the transformer of `125m` (torch 2.5.1, f32, 2 threads of an EPYC).
+const REFERENCE_DRAW_SECS: f32 = 1.62;
+/// Seconds of the reference program for decoding its picture.
+const REFERENCE_DECODE_SECS: f32 = 2.16;
+
+/// Measure how long each part of drawing a 256×256 picture takes.
+///
+/// The weights are random: times depend on shapes only. `starter` is the model
+/// that comes along, whole; `125m` is a published size, of which the reference
+/// program's times on two processor cores are known.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  infinity bench
+  infinity bench --preset 125m --device cpu --json times.json")]
+pub(super) struct Args {
+    /// The shapes: starter or 125m.
+    #[arg(long, default_value = "starter", value_parser = ["starter", "125m"])]
+    preset: String,
+    /// Where to compute: auto, gpu, gpu:N, cpu or software.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
+    device: DeviceChoice,
+    /// Runs after the first; the quickest of them counts.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    runs: usize,
+    /// Also write the times to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let begun = Instant::now();
+    let open = device::open(args.device)?;
+    let opening = begun.elapsed().as_secs_f32();
+    let preset = if args.preset == "125m" { Preset::M125 } else { Preset::Starter };
+    let report = measure(preset, &open, args.runs.clamp(1, 1000))?;
+    print(&report, opening);
+    if preset == Preset::M125 {
+        compare("drawing", report.sum("scale").1, REFERENCE_DRAW_SECS);
+        compare("decoding", report.sum("decode").1, REFERENCE_DECODE_SECS);
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&report).context("writing the times")?;
+        atomic_write(path, &text)?;
+    }
+    Ok(())
+}
+
+fn print(report: &Report, opening: f32) {
+    let device = &report.device;
+    println!("{} {} ({}), opened in {opening:.2} s", device.name, device.backend, device.reason);
+    println!("{:.1} million weights, 256×256 pixels, CFG 3\n", report.parameters as f64 / 1e6);
+    println!("{:<10} {:>6} {:>9} {:>9}", "part", "tokens", "first s", "warm s");
+    for PartTime { name, tokens, first_secs, warm_secs } in &report.parts {
+        println!("{name:<10} {tokens:>6} {first_secs:>9.4} {warm_secs:>9.4}");
+    }
+    println!();
+    for (what, start) in [("text", "text"), ("drawing", "scale"), ("previews", "preview"), ("decoding", "decode"), ("all", "")] {
+        let (first, warm) = report.sum(start);
+        println!("{what:<17} {first:>9.4} {warm:>9.4}");
+    }
+}
+
+fn compare(what: &str, secs: f32, reference: f32) {
+    println!("{what}: {secs:.2} s; the reference on two processor cores {reference:.2} s: {:.2} times as fast", reference / secs);
+}

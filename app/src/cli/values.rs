@@ -1,0 +1,93 @@
+//! How values are spelled on the command line.
+
+use infinity_engine::api::{DeviceChoice, PixelBudget};
+
+/// A shape of picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Shape {
+    /// Height over width.
+    pub(super) ratio: f32,
+    /// The size asked for in pixels, width first, when one was.
+    pub(super) size_px: Option<(u32, u32)>,
+}
+
+/// `1.5` (height over width), `3:2` (width to height) or `1024x768` (width by height).
+pub(super) fn shape(text: &str) -> Result<Shape, String> {
+    let help = "use a number (height over width), W:H such as 3:2, or WxH such as 1024x768";
+    let bad = |_error| help.to_owned();
+    if let Some((width, height)) = text.split_once(['x', 'X', '×']) {
+        let (width, height): (u32, u32) = (width.trim().parse().map_err(bad)?, height.trim().parse().map_err(bad)?);
+        if width == 0 || height == 0 {
+            return Err(help.to_owned());
+        }
+        return Ok(Shape { ratio: height as f32 / width as f32, size_px: Some((width, height)) });
+    }
+    let bad = |_error| help.to_owned();
+    let ratio = match text.split_once(':') {
+        Some((width, height)) => {
+            let (width, height): (f32, f32) = (width.trim().parse().map_err(bad)?, height.trim().parse().map_err(bad)?);
+            height / width
+        }
+        None => text.trim().parse().map_err(bad)?,
+    };
+    Ok(Shape { ratio, size_px: None })
+}
+
+/// One number, or one per scale with commas between.
+pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
+    let number = |part: &str| {
+        let part = part.trim();
+        part.parse::<f32>().map_err(|_error| format!("{part:?} is not a number; give one, or one per scale as 3,3,4"))
+    };
+    text.split(',').map(number).collect::<Result<_, _>>().map(Numbers)
+}
+
+/// A list that clap takes as one value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Numbers(pub(super) Vec<f32>);
+
+/// `auto`, `gpu`, `gpu:N`, `cpu` or `software`.
+pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "gpu" => Ok(DeviceChoice::Gpu(None)),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "software" => Ok(DeviceChoice::Software),
+        _ => {
+            let place = text.strip_prefix("gpu:").and_then(|place| place.parse().ok());
+            place.map(|place| DeviceChoice::Gpu(Some(place))).ok_or_else(|| "use auto, gpu, gpu:N, cpu or software".to_owned())
+        }
+    }
+}
+
+/// A pixel budget by its published name.
+pub(super) fn budget(text: &str) -> Result<PixelBudget, String> {
+    PixelBudget::from_name(text).ok_or_else(|| "use 0.06M, 0.25M, 0.60M or 1M".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_understood() {
+        let check = |text: &str, ratio: f32, size_px| assert_eq!(shape(text), Ok(Shape { ratio, size_px }), "{text}");
+        check("1", 1.0, None);
+        check("1.5", 1.5, None);
+        check("3:2", 2.0 / 3.0, None);
+        check("1024x512", 0.5, Some((1024, 512)));
+        for bad in ["", "x", "3:", "wide", "0x5", "5x", "1.5x2"] {
+            assert!(shape(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_and_devices_are_understood() {
+        assert_eq!(numbers("3"), Ok(Numbers(vec![3.0])));
+        assert_eq!(numbers("3, 4.5,1"), Ok(Numbers(vec![3.0, 4.5, 1.0])));
+        assert!(numbers("3,,4").is_err() && numbers("").is_err() && numbers("a").is_err());
+        assert_eq!(device("gpu:2"), Ok(DeviceChoice::Gpu(Some(2))));
+        assert!(device("gpu:x").is_err() && device("").is_err());
+        assert_eq!(budget("0.25M"), Ok(PixelBudget::P025M));
+    }
+}

@@ -1,0 +1,167 @@
+//! What the engine thread does: opens, loads, serves, survives.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use crossbeam_channel::Receiver;
+
+use super::Previews;
+use super::drawing::Studio;
+use super::link::Link;
+use crate::api::{DeviceChoice, DeviceKind, EngineError, Event, JobId, Request, Task};
+use crate::device::{self, OpenDevice};
+use crate::generate::Bundle;
+
+/// The state of the engine thread. Everything in it is freed when the thread ends.
+pub(super) struct Engine {
+    link: Link,
+    previews: Previews,
+    studio: Option<Studio>,
+}
+
+impl Engine {
+    pub(super) fn new(link: Link, previews: Previews) -> Self {
+        Self { link, previews, studio: None }
+    }
+
+    /// Serves until the app closes the channel.
+    pub(super) fn run(mut self, choice: DeviceChoice, model: Option<PathBuf>, requests: &Receiver<Request>) {
+        let device = open_or_fall_back(choice);
+        match &device {
+            Ok(open) => self.link.tell(Event::DeviceReady { device: open.info.clone() }),
+            Err(error) => self.link.tell(Event::ModelFailed { error: error.clone() }),
+        }
+        if let Some(folder) = model
+            && device.is_ok()
+        {
+            self.load(&folder, &device);
+        }
+        while !self.link.is_closed()
+            && let Ok(request) = requests.recv()
+        {
+            match request {
+                Request::LoadModel { folder } => self.load(&folder, &device),
+                Request::Run { job, task } => {
+                    self.serve(job, &task, &device);
+                    self.link.forget(job);
+                }
+            }
+        }
+    }
+
+    /// Loads a model; the one before stays when that fails.
+    fn load(&mut self, folder: &Path, device: &Result<OpenDevice, EngineError>) {
+        let opened = device
+            .as_ref()
+            .map_err(EngineError::clone)
+            .and_then(|device| guarded(|| Bundle::open(folder, device)));
+        match opened {
+            Ok(bundle) => {
+                let model = bundle.info.clone();
+                self.studio = Some(Studio::new(bundle));
+                self.link.tell(Event::ModelLoaded { model });
+            }
+            Err(error) => self.link.tell(Event::ModelFailed { error }),
+        }
+    }
+
+    fn serve(&mut self, job: JobId, task: &Task, device: &Result<OpenDevice, EngineError>) {
+        if self.link.is_stopped(job) {
+            self.link.tell(Event::Cancelled { job });
+            return;
+        }
+        let Some(studio) = &mut self.studio else {
+            let error = device.as_ref().err().cloned().unwrap_or(EngineError::NoModel);
+            self.link.tell(Event::Failed { job, error });
+            return;
+        };
+        let (link, previews) = (&self.link, self.previews);
+        let mut finished = false;
+        let result = guarded(|| {
+            let result = match task {
+                Task::Generate(spec) => studio.draw(job, spec, previews, link),
+            };
+            finished = true;
+            result
+        });
+        if let Err(error) = result {
+            self.link.tell(Event::Failed { job, error });
+        }
+        if !finished {
+            self.recover(device);
+        }
+    }
+
+    /// After a panic: weights on the processor cannot be harmed, those on a graphics device may be gone.
+    fn recover(&mut self, device: &Result<OpenDevice, EngineError>) {
+        let on_graphics = device.as_ref().is_ok_and(|open| open.info.kind != DeviceKind::Cpu);
+        if on_graphics && let Some(studio) = self.studio.take() {
+            let folder = studio.bundle.folder.clone();
+            // A lost device may complain again while its tensors are freed.
+            let _freed = guarded(|| {
+                drop(studio);
+                Ok(())
+            });
+            self.load(&folder, device);
+        }
+    }
+}
+
+/// Runs `work`; a panic in it becomes an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no details");
+        Err(EngineError::internal(text))
+    })
+}
+
+/// Opens the chosen device and computes something small on it: drivers fail late.
+fn open_and_try(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
+    let open = guarded(|| device::open(choice))?;
+    guarded(|| try_out(&open.device))?;
+    Ok(open)
+}
+
+fn try_out(device: &Device) -> Result<(), EngineError> {
+    let sum = Tensor::<1>::ones([8], device).sum();
+    let values = sum
+        .try_into_vec_as::<f32>()
+        .map_err(|error| EngineError::internal(format!("trying the device: {error}")))?;
+    if values.first() == Some(&8.0) { Ok(()) } else { Err(EngineError::internal("the device computes wrong")) }
+}
+
+/// The chosen device; the processor when the choice was left to the program and the best one fails.
+fn open_or_fall_back(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
+    match open_and_try(choice) {
+        Err(error) if choice == DeviceChoice::Auto => {
+            tracing::warn!("the graphics processor failed, going on with the processor: {error}");
+            let mut open = open_and_try(DeviceChoice::Cpu)?;
+            open.info.reason = format!("the graphics processor could not be used: {error}");
+            Ok(open)
+        }
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error() {
+        let error = guarded::<()>(|| panic!("it {}", "broke")).unwrap_err();
+        assert!(matches!(&error, EngineError::Internal { what } if what == "it broke"), "{error}");
+        assert!(guarded(|| Ok(3)).is_ok_and(|value| value == 3));
+    }
+
+    #[test]
+    fn the_processor_always_opens() {
+        let open = open_or_fall_back(DeviceChoice::Cpu).unwrap();
+        assert_eq!(open.info.kind, DeviceKind::Cpu);
+    }
+}
