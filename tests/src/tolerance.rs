@@ -29,13 +29,19 @@ pub type Arrays = BTreeMap<String, Array>;
 impl Array {
     /// A tensor of numbers.
     pub fn float(shape: &[usize], values: Vec<f32>) -> Self {
-        Self { shape: shape.to_vec(), values: Values::Float(values) }
+        Self {
+            shape: shape.to_vec(),
+            values: Values::Float(values),
+        }
     }
 
     /// A tensor of bits, ids or bytes.
     pub fn whole<T: Into<i64>>(shape: &[usize], values: impl IntoIterator<Item = T>) -> Self {
         let values = values.into_iter().map(Into::into).collect();
-        Self { shape: shape.to_vec(), values: Values::Whole(values) }
+        Self {
+            shape: shape.to_vec(),
+            values: Values::Whole(values),
+        }
     }
 
     /// The numbers; whole values as they are.
@@ -61,13 +67,17 @@ impl Array {
 /// A sentence naming the file or the tensor.
 pub fn read_arrays(path: &Path) -> Result<Arrays, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut arrays = Arrays::new();
     for (name, view) in file.iter() {
         let data = view.data();
         let array = match view.dtype() {
             Dtype::F32 => Array::float(view.shape(), parts(data, f32::from_le_bytes)),
-            Dtype::F16 => Array::float(view.shape(), parts(data, |b| half::f16::from_le_bytes(b).to_f32())),
+            Dtype::F16 => Array::float(
+                view.shape(),
+                parts(data, |b| half::f16::from_le_bytes(b).to_f32()),
+            ),
             Dtype::I32 => Array::whole(view.shape(), parts(data, i32::from_le_bytes)),
             Dtype::I64 => Array::whole(view.shape(), parts(data, i64::from_le_bytes)),
             Dtype::U8 => Array::whole(view.shape(), data.iter().copied()),
@@ -91,13 +101,19 @@ fn parts<const N: usize, T>(data: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T>
 /// Names the tensor, the largest difference, where it is and the two values.
 pub fn compare(name: &str, got: &Array, expected: &Array, tolerance: f32) -> Result<f64, String> {
     if got.shape != expected.shape {
-        return Err(format!("{name}: got shape {:?}, expected {:?}", got.shape, expected.shape));
+        return Err(format!(
+            "{name}: got shape {:?}, expected {:?}",
+            got.shape, expected.shape
+        ));
     }
     let count: usize = expected.shape.iter().product();
-    let (differences, tolerance) = match (&got.values, &expected.values) {
+    let (differences, allowed) = match (&got.values, &expected.values) {
         (Values::Float(got), Values::Float(expected)) => {
             let pairs = got.iter().zip(expected);
-            (pairs.map(|(a, b)| distance(*a, *b)).collect::<Vec<f64>>(), f64::from(tolerance))
+            (
+                pairs.map(|(a, b)| distance(*a, *b)).collect::<Vec<f64>>(),
+                f64::from(tolerance),
+            )
         }
         (Values::Whole(got), Values::Whole(expected)) => {
             let pairs = got.iter().zip(expected);
@@ -106,7 +122,11 @@ pub fn compare(name: &str, got: &Array, expected: &Array, tolerance: f32) -> Res
         _ => return Err(format!("{name}: one side is whole, the other is not")),
     };
     if differences.len() != count || value_count(got) != count {
-        return Err(format!("{name}: {} values for shape {:?}", value_count(got), got.shape));
+        return Err(format!(
+            "{name}: {} values for shape {:?}",
+            value_count(got),
+            got.shape
+        ));
     }
     let mut worst = 0;
     for (index, difference) in differences.iter().enumerate() {
@@ -115,16 +135,19 @@ pub fn compare(name: &str, got: &Array, expected: &Array, tolerance: f32) -> Res
         }
     }
     let error = differences.get(worst).copied().unwrap_or(0.0);
-    if error <= tolerance {
+    if error <= allowed {
         return Ok(error);
     }
-    let wrong = differences.iter().filter(|difference| **difference > tolerance).count();
+    let wrong = differences
+        .iter()
+        .filter(|difference| **difference > allowed)
+        .count();
     let value = |array: &Array| match &array.values {
         Values::Float(values) => values[worst].to_string(),
         Values::Whole(values) => values[worst].to_string(),
     };
     Err(format!(
-        "{name}: max abs error {error:e} (allowed {tolerance:e}) at {:?} of {:?}: got {}, expected {}; {wrong} of {count} values are off",
+        "{name}: max abs error {error:.3e} (allowed {allowed:.0e}) at {:?} of {:?}: got {}, expected {}; {wrong} of {count} values are off",
         place(worst, &expected.shape),
         expected.shape,
         value(got),
@@ -179,7 +202,10 @@ mod tests {
         got.values = Values::Float(vec![0.0, 1.1, 2.0, 3.0, 4.5, 5.0]);
         assert!(compare("a", &got, &expected, 1.0).is_ok());
         let message = compare("a", &got, &expected, 0.01).unwrap_err();
-        assert!(message.contains("[1, 1] of [2, 3]: got 4.5, expected 4; 2 of 6"), "{message}");
+        assert!(
+            message.contains("[1, 1] of [2, 3]: got 4.5, expected 4; 2 of 6"),
+            "{message}"
+        );
     }
 
     #[test]

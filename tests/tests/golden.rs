@@ -5,14 +5,22 @@
 //! compared: every tensor in them is an input, or a trial asks the engine for
 //! it. `$INFINITY_GOLDEN_DIR` adds more cases; `tests/golden/README.md` says
 //! what the tensors are.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test stops at the first surprise"
+)]
 
 mod golden {
-    pub mod case;
-    pub mod extras;
-    pub mod stages;
-    pub mod target;
-    pub mod train;
+    pub(crate) mod case;
+    pub(crate) mod extras;
+    pub(crate) mod stages;
+    pub(crate) mod target;
+    pub(crate) mod train;
 }
 
 use std::collections::BTreeMap;
@@ -21,7 +29,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use golden::case::{Case, Networks, folders, home};
-use golden::target::{TARGETS, Target};
+use golden::target::{Target, targets};
 use golden::{extras, stages};
 use infinity_engine::device::OpenDevice;
 use infinity_tests::tolerance::{Arrays, compare, read_arrays};
@@ -41,13 +49,17 @@ fn tolerance(name: &str) -> f32 {
 /// Tensors that are given to the engine and not asked of it.
 fn is_input(name: &str) -> bool {
     // The strengths are how the flips were drawn, and the flips are given.
-    ["vae/image_pm1", "bsc/raw_features", "bsc/strengths"].contains(&name) || name.ends_with("/flip_mask")
+    ["vae/image_pm1", "bsc/raw_features", "bsc/strengths"].contains(&name)
+        || name.ends_with("/flip_mask")
 }
 
 /// `gen_square/s3/bits` as the group `gen_square` and the stage `bits`.
 fn group_and_stage(name: &str) -> (&str, String) {
     let (group, rest) = name.split_once('/').unwrap_or(("", name));
-    let is_scale = |part: &str| part.strip_prefix('s').is_some_and(|number| number.parse::<usize>().is_ok());
+    let is_scale = |part: &str| {
+        part.strip_prefix('s')
+            .is_some_and(|number| number.parse::<usize>().is_ok())
+    };
     match rest.split_once('/') {
         Some((first, stage)) if is_scale(first) => (group, stage.to_owned()),
         _ => (group, rest.replace('/', "::")),
@@ -65,7 +77,8 @@ impl Once {
         self.0.get_or_init(|| {
             catch_unwind(AssertUnwindSafe(make)).map_err(|panic| {
                 let text = panic.downcast_ref::<String>().cloned();
-                text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+                text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                    .unwrap_or_default()
             })
         })
     }
@@ -79,7 +92,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn make(&self, key: &str, device: &OpenDevice, what: impl FnOnce(&Case, &Networks) -> Arrays) -> &Made {
+    fn make(
+        &self,
+        key: &str,
+        device: &OpenDevice,
+        what: impl FnOnce(&Case, &Networks) -> Arrays,
+    ) -> &Made {
         self.made[key].get(|| {
             let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
             let networks = networks.get_or_insert_with(|| Networks::load(&self.case, device));
@@ -89,12 +107,24 @@ impl Bench {
 }
 
 /// Compares the tensors `names`; all that are off are in the message.
-fn compare_all(made: &Made, recorded: &Arrays, names: &[String]) -> Result<Completion, Failed> {
-    let made = made.as_ref().map_err(|panic| Failed::from(format!("the engine stopped: {panic}")))?;
+///
+/// With `$INFINITY_GOLDEN_ERRORS` set, the errors of tensors that are fine are printed too.
+fn compare_all(
+    trial: &str,
+    made: &Made,
+    recorded: &Arrays,
+    names: &[String],
+) -> Result<Completion, Failed> {
+    let made = made
+        .as_ref()
+        .map_err(|panic| Failed::from(format!("the engine stopped: {panic}")))?;
     let mut wrong = Vec::new();
     let mut worst = 0.0_f64;
     for name in names {
-        match made.get(name).ok_or_else(|| format!("{name}: the engine gives no such tensor")) {
+        match made
+            .get(name)
+            .ok_or_else(|| format!("{name}: the engine gives no such tensor"))
+        {
             Ok(got) => match compare(name, got, &recorded[name], tolerance(name)) {
                 Ok(error) => worst = worst.max(error),
                 Err(message) => wrong.push(message),
@@ -102,7 +132,13 @@ fn compare_all(made: &Made, recorded: &Arrays, names: &[String]) -> Result<Compl
             Err(message) => wrong.push(message),
         }
     }
-    if wrong.is_empty() { Ok(Completion::Completed) } else { Err(wrong.join("\n").into()) }
+    if !wrong.is_empty() {
+        return Err(wrong.join("\n").into());
+    }
+    if std::env::var_os("INFINITY_GOLDEN_ERRORS").is_some() {
+        eprintln!("golden: {trial}: max abs error {worst:e}");
+    }
+    Ok(Completion::Completed)
 }
 
 fn case_trials(case: &Arc<Case>, trials: &mut Vec<Trial>) {
@@ -116,17 +152,27 @@ fn case_trials(case: &Arc<Case>, trials: &mut Vec<Trial>) {
     let mut by_stage: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for tensor in case.io.keys().filter(|tensor| !is_input(tensor)) {
         let (group, stage) = group_and_stage(tensor);
-        let known = ["text", "cond", "rope", "vae", "bsc", "train"].contains(&group) || runs.iter().any(|run| run == group);
+        let known = ["text", "cond", "rope", "vae", "bsc", "train"].contains(&group)
+            || runs.iter().any(|run| run == group);
         if known {
-            by_stage.entry((group.to_owned(), stage)).or_default().push(tensor.clone());
+            by_stage
+                .entry((group.to_owned(), stage))
+                .or_default()
+                .push(tensor.clone());
         } else {
-            trials.push(ignored(format!("{name}::{}", tensor.replace('/', "::")), "no such tensor is known".to_owned()));
+            trials.push(ignored(
+                format!("{name}::{}", tensor.replace('/', "::")),
+                "no such tensor is known".to_owned(),
+            ));
         }
     }
     let complete = case.clone();
-    trials.push(Trial::test(format!("{name}::recording_is_complete"), move || stages::check_complete(&complete).map_err(Failed::from)));
+    trials.push(Trial::test(
+        format!("{name}::recording_is_complete"),
+        move || stages::check_complete(&complete).map_err(Failed::from),
+    ));
 
-    for target in &TARGETS {
+    for target in targets() {
         let keys = by_stage.keys().map(|(group, _)| group.clone());
         let keys = keys.chain(runs.iter().map(|run| format!("from_words::{run}")));
         let bench = Arc::new(Bench {
@@ -139,22 +185,42 @@ fn case_trials(case: &Arc<Case>, trials: &mut Vec<Trial>) {
                 continue;
             }
             let (bench, group, tensors) = (bench.clone(), group.clone(), tensors.clone());
-            trials.push(on_device(format!("{name}::{}::{group}::{stage}", target.name), target, move |device| {
-                let made = bench.make(&group, device, |case, networks| stages::produce(case, networks, &group));
-                compare_all(made, &bench.case.io, &tensors)
-            }));
+            trials.push(on_device(
+                format!("{name}::{}::{group}::{stage}", target.name),
+                target,
+                move |trial, device| {
+                    let made = bench.make(&group, device, |case, networks| {
+                        stages::produce(case, networks, &group)
+                    });
+                    compare_all(trial, made, &bench.case.io, &tensors)
+                },
+            ));
         }
-        for run in runs.iter().filter(|run| target.takes(run)) {
+        for run in runs
+            .iter()
+            .filter(|run| target.is_whole() && target.takes(run))
+        {
             let ends = ["bits", "final_codes", "image_u8_bgr_corner"];
             let tensors = case.io.keys().filter(|tensor| {
                 let (group, stage) = group_and_stage(tensor);
                 group == run && ends.contains(&stage.as_str())
             });
-            let (bench, run, tensors) = (bench.clone(), run.clone(), tensors.cloned().collect::<Vec<_>>());
-            trials.push(on_device(format!("{name}::{}::{run}::from_words", target.name), target, move |device| {
-                let made = bench.make(&format!("from_words::{run}"), device, |case, networks| stages::from_words(case, networks, &run));
-                compare_all(made, &bench.case.io, &tensors)
-            }));
+            let (bench, run, tensors) = (
+                bench.clone(),
+                run.clone(),
+                tensors.cloned().collect::<Vec<_>>(),
+            );
+            trials.push(on_device(
+                format!("{name}::{}::{run}::from_words", target.name),
+                target,
+                move |trial, device| {
+                    let made =
+                        bench.make(&format!("from_words::{run}"), device, |case, networks| {
+                            stages::from_words(case, networks, &run)
+                        });
+                    compare_all(trial, made, &bench.case.io, &tensors)
+                },
+            ));
         }
     }
 }
@@ -164,26 +230,37 @@ fn extras_trials(trials: &mut Vec<Trial>) {
     let recorded = Arc::new(read_arrays(&home().join("extras.safetensors")).unwrap());
     let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for tensor in recorded.keys().filter(|tensor| !extras::is_input(tensor)) {
-        groups.entry(group_and_stage(tensor).0).or_default().push(tensor.clone());
+        groups
+            .entry(group_and_stage(tensor).0)
+            .or_default()
+            .push(tensor.clone());
     }
     for (group, tensors) in groups {
         if group == "lr" {
             for tensor in tensors {
                 let reason = "the engine's learning rate follows straight lines given by the user, not this schedule";
-                trials.push(ignored(format!("extras::{}", tensor.replace('/', "::")), reason.to_owned()));
+                trials.push(ignored(
+                    format!("extras::{}", tensor.replace('/', "::")),
+                    reason.to_owned(),
+                ));
             }
             continue;
         }
         // Only the tokenizer's loss computes on a device.
-        let targets = TARGETS.iter().filter(|target| ["cpu", "software"].contains(&target.name));
-        for target in targets.filter(|target| group == "bsqloss" || target.name == "cpu") {
+        let whole = targets().filter(|target| ["cpu", "software", "gpu"].contains(&target.name));
+        for target in whole.filter(|target| group == "bsqloss" || target.name == "cpu") {
             let once = Arc::new(Once::default());
             for tensor in &tensors {
-                let (once, recorded, group, tensor) = (once.clone(), recorded.clone(), group.to_owned(), tensor.clone());
+                let (once, recorded, group, tensor) = (
+                    once.clone(),
+                    recorded.clone(),
+                    group.to_owned(),
+                    tensor.clone(),
+                );
                 let name = format!("extras::{}::{}", target.name, tensor.replace('/', "::"));
-                trials.push(on_device(name, target, move |device| {
+                trials.push(on_device(name, target, move |trial, device| {
                     let made = once.get(|| extras::produce(&recorded, &group, device));
-                    compare_all(made, &recorded, &[tensor])
+                    compare_all(trial, made, &recorded, &[tensor])
                 }));
             }
         }
@@ -194,10 +271,11 @@ fn extras_trials(trials: &mut Vec<Trial>) {
 fn on_device(
     name: String,
     target: &'static Target,
-    run: impl FnOnce(&OpenDevice) -> Result<Completion, Failed> + Send + 'static,
+    run: impl FnOnce(&str, &OpenDevice) -> Result<Completion, Failed> + Send + 'static,
 ) -> Trial {
+    let trial = name.clone();
     Trial::ignorable_test(name, move || match target.open() {
-        Ok(device) => run(&device),
+        Ok(device) => run(&trial, &device),
         Err(reason) => Ok(Completion::ignored_with(reason)),
     })
 }
