@@ -5,7 +5,8 @@
 //! compared: every tensor in them is an input, or a trial asks the engine for
 //! it. `$INFINITY_GOLDEN_DIR` adds more cases; `tests/golden/README.md` says
 //! what the tensors are.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a test stops at the first surprise")]
+#![allow(
+    unreachable_pub,clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a test stops at the first surprise")]
 
 mod golden {
     pub mod case;
