@@ -10,7 +10,7 @@ use infinity_engine::generate::Bundle;
 
 use super::{CliError, models, values};
 
-/// Draws postcard prompts and reads the pictures back: how many show everything they should?
+/// Draw postcard prompts and read the pictures back: how many show everything they should?
 ///
 /// Prompts come in three groups: combinations seen in training, combinations never seen, and
 /// loosely worded ones. Postcards through the tokenizer alone are the ceiling of all three.

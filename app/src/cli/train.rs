@@ -9,7 +9,7 @@ use infinity_engine::train::{self, Limits, Progress, TrainConfig};
 
 use super::{CliError, values};
 
-/// Trains a picture tokenizer, or a transformer with its text encoder, on painted postcards.
+/// Train a picture tokenizer, or a transformer with its text encoder, on painted postcards.
 ///
 /// The folder receives checkpoints, a log (log.jsonl), a sheet of sample pictures and, for a
 /// transformer, a model folder that `infinity draw --model` takes. Stop with Ctrl+C or
