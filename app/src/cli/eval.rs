@@ -1,6 +1,6 @@
 //! `infinity eval`: how well a model follows its prompts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use infinity_engine::api::DeviceChoice;
@@ -8,46 +8,49 @@ use infinity_engine::device;
 use infinity_engine::eval::{EvalSpec, GroupScore, evaluate};
 use infinity_engine::generate::Bundle;
 
-/// Draws postcard prompts and reads the pictures back: how many show everything they should?
+use super::{CliError, models, values};
+
+/// Draw postcard prompts and read the pictures back: how many show everything they should?
 ///
 /// Prompts come in three groups: combinations seen in training, combinations never seen, and
 /// loosely worded ones. Postcards through the tokenizer alone are the ceiling of all three.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  infinity eval --prompts 500\n  infinity eval --model runs/transformer/model --prompts 64 --cfg 3 --tau 0.6 --json report.json")]
-pub struct EvalArgs {
+pub(super) struct Args {
     /// Model folder; the starter unless given.
     #[arg(long)]
-    pub model: Option<PathBuf>,
+    model: Option<PathBuf>,
     /// Prompts per group.
     #[arg(long, default_value_t = 64)]
-    pub prompts: usize,
+    prompts: usize,
     /// Seed of prompts and pictures.
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    seed: u64,
     /// Height over width.
     #[arg(long, default_value_t = 1.0)]
-    pub ratio: f32,
+    ratio: f32,
     /// Scales to draw; the model's own number unless given.
     #[arg(long)]
-    pub scales: Option<usize>,
+    scales: Option<usize>,
     /// Guidance; the model's own unless given.
     #[arg(long)]
-    pub cfg: Option<f32>,
+    cfg: Option<f32>,
     /// Temperature; the model's own unless given.
     #[arg(long)]
-    pub tau: Option<f32>,
+    tau: Option<f32>,
     /// Writes the whole report to this file as JSON.
     #[arg(long)]
-    pub json: Option<PathBuf>,
+    json: Option<PathBuf>,
+    /// Where to compute: auto, gpu, gpu:N, cpu or software.
+    #[arg(long, default_value = "auto", value_parser = values::device)]
+    device: DeviceChoice,
 }
 
-/// Runs the command on the model in `folder`.
-///
-/// # Errors
-/// Whatever the engine says, or that the report could not be written.
-pub fn eval(args: &EvalArgs, folder: &Path, choice: DeviceChoice) -> anyhow::Result<()> {
-    let device = device::open(choice)?;
-    let bundle = Bundle::open(folder, &device)?;
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let folder = models::find_or_say(args.model.as_deref())?;
+    let device = device::open(args.device)?;
+    let bundle = Bundle::open(&folder, &device)?;
     let spec = EvalSpec {
         prompts: args.prompts.max(1),
         seed: args.seed,

@@ -3,53 +3,58 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
-use infinity_engine::train::{Limits, Progress, TrainConfig, run};
+use infinity_engine::train::{self, Limits, Progress, TrainConfig};
 
-/// Trains a picture tokenizer, or a transformer with its text encoder, on painted postcards.
+use super::{CliError, values};
+
+/// Train a picture tokenizer, or a transformer with its text encoder, on painted postcards.
 ///
 /// The folder receives checkpoints, a log (log.jsonl), a sheet of sample pictures and, for a
 /// transformer, a model folder that `infinity draw --model` takes. Stop with Ctrl+C or
 /// `--minutes` and go on later with `--resume`: the result is the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  infinity train --config vae.json --out runs/vae\n  infinity train --config transformer.json --out runs/transformer --resume --minutes 60")]
-pub struct TrainArgs {
-    /// What to train: a JSON file such as packaging/starter/vae.json.
+pub(super) struct Args {
+    /// What to train: a JSON file such as assets/starter/training/vae.json.
     #[arg(long)]
-    pub config: PathBuf,
+    config: PathBuf,
     /// Folder of the run; made when it is not there.
     #[arg(long)]
-    pub out: PathBuf,
+    out: PathBuf,
     /// Go on from the checkpoint in the folder.
     #[arg(long)]
-    pub resume: bool,
+    resume: bool,
     /// Stop, with a checkpoint, after this many minutes.
     #[arg(long)]
-    pub minutes: Option<f32>,
+    minutes: Option<f32>,
+    /// Where to compute: auto, gpu, gpu:N, cpu or software.
+    #[arg(long, default_value = "auto", value_parser = values::device)]
+    device: DeviceChoice,
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// Whatever the trainer says, or that the folder holds a run already.
-pub fn train(args: &TrainArgs, choice: DeviceChoice) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let config = TrainConfig::open(&args.config)?;
     if !args.resume && args.out.join("checkpoint.safetensors").exists() {
-        anyhow::bail!("There is a run in this folder already. Go on with --resume or choose another folder: {:?}", args.out);
+        return Err(CliError::failed(format!(
+            "There is a run in this folder already. Go on with --resume or choose another folder: {:?}",
+            args.out
+        )));
     }
     let until = match args.minutes {
         Some(minutes) => {
-            let time = Duration::try_from_secs_f32(60.0 * minutes).context("--minutes must be a positive number")?;
+            let time = Duration::try_from_secs_f32(60.0 * minutes)
+                .map_err(|error| CliError::Usage(format!("--minutes {minutes} is no length of time: {error}")))?;
             Instant::now().checked_add(time)
         }
         None => None,
     };
-    let device = device::open(choice)?;
+    let device = device::open(args.device)?;
     println!("device: {} ({})", device.info.name, device.info.reason);
     let limits = Limits { resume: args.resume, until, cancelled: &|| false };
-    run(&config, &device, &args.out, &limits, &mut |progress| match progress {
+    train::run(&config, &device, &args.out, &limits, &mut |progress| match progress {
         Progress::Captions { step, loss, right } => {
             println!("captions, step {step}: loss {loss:.4}, {:.1} % of questions answered right", 100.0 * right);
         }
