@@ -3,6 +3,7 @@
 pub mod api;
 pub mod bench;
 pub mod device;
+pub mod eval;
 pub mod generate;
 pub mod import;
 pub mod layers;

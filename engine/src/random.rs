@@ -2,7 +2,7 @@
 //!
 //! The n-th number does not depend on how many were drawn before, so the same
 //! seed gives the same picture however the work is split and on every device.
-//! The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood,
+//! The mixing function is the finaliser of `SplitMix64` (Steele, Lea and Flood,
 //! "Fast splittable pseudorandom number generators", 2014).
 
 /// An endless row of random numbers that can be read at any place.

@@ -8,10 +8,12 @@
 mod bench;
 mod devices;
 mod draw;
+mod eval;
 mod import;
 mod models;
 mod places;
 mod trace;
+mod train;
 mod values;
 mod window;
 
@@ -49,6 +51,8 @@ enum Command {
     Draw(draw::Args),
     Import(import::Args),
     Devices(devices::Args),
+    Train(train::Args),
+    Eval(eval::Args),
     Trace(trace::Args),
     Bench(bench::Args),
 }
@@ -96,6 +100,8 @@ pub fn main() -> ExitCode {
             devices::run(&args);
             Ok(())
         }
+        Some(Command::Train(args)) => train::run(&args),
+        Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Trace(args)) => trace::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
     };

@@ -71,6 +71,14 @@ pub enum EngineError {
         /// The file or folder.
         path: PathBuf,
     },
+    /// A configuration file is wrong.
+    #[error("This configuration cannot be used ({reason}): {path:?}")]
+    BadConfig {
+        /// What is wrong.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// The tensors of a weight file do not fit.
     #[error("The weights do not fit the model ({problems}): {path:?}")]
     BadWeights {
@@ -140,6 +148,11 @@ impl EngineError {
     /// A mistake in this program, or a device that failed.
     pub fn internal(what: impl Into<String>) -> Self {
         Self::Internal { what: what.into() }
+    }
+
+    /// A configuration refused for `reason`.
+    pub fn bad_config(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::BadConfig { reason: reason.into(), path: path.into() }
     }
 
     /// A model refused for `reason`.

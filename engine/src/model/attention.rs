@@ -90,7 +90,7 @@ fn unit_length(x: Tensor<4>) -> Tensor<4> {
 
 /// Attention of a scale to itself and all scales before it, with unit queries and keys.
 #[derive(Clone, Debug)]
-pub struct SelfAttention {
+pub(super) struct SelfAttention {
     mat_qkv: Tensor<2>,
     q_bias: Tensor<1>,
     v_bias: Tensor<1>,
@@ -179,15 +179,19 @@ impl SelfAttention {
     }
 }
 
+/// Spread of first values (spec section 8.3).
+pub(super) fn plain_deviation(config: &ModelConfig) -> f32 {
+    (1.0 / (3.0 * config.width as f32)).sqrt()
+}
+
 /// First values of the last layer of a branch: smaller the deeper the network (spec section 8.3).
 pub(super) fn branch_init(config: &ModelConfig) -> Init {
-    let deviation = (1.0 / (3.0 * config.width as f32)).sqrt();
-    Init::Normal(deviation / (2.0 * config.depth as f32).sqrt())
+    Init::Normal(plain_deviation(config) / (2.0 * config.depth as f32).sqrt())
 }
 
 /// First values of all other layers.
 pub(super) fn plain_init(config: &ModelConfig) -> Init {
-    Init::Normal((1.0 / (3.0 * config.width as f32)).sqrt())
+    Init::Normal(plain_deviation(config))
 }
 
 impl Network for SelfAttention {
@@ -206,14 +210,14 @@ impl Network for SelfAttention {
 
 /// Keys and values of the text for one block, computed once per picture.
 #[derive(Clone, Debug)]
-pub struct TextKv {
+pub(super) struct TextKv {
     key: Tensor<4>,
     value: Tensor<4>,
 }
 
 /// Attention of picture tokens to text tokens.
 #[derive(Clone, Debug)]
-pub struct CrossAttention {
+pub(super) struct CrossAttention {
     mat_q: Linear,
     mat_kv: Tensor<2>,
     v_bias: Tensor<1>,
@@ -276,7 +280,7 @@ impl Network for CrossAttention {
 
 /// One summary per text: a learned question asked of its tokens.
 #[derive(Clone, Debug)]
-pub struct TextPool {
+pub(super) struct TextPool {
     mat_q: Tensor<3>,
     mat_kv: Tensor<2>,
     v_bias: Tensor<1>,

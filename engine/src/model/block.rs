@@ -1,6 +1,6 @@
 //! One block: self attention, cross attention, and a two-layer network.
 //!
-//! The first and last are shifted, scaled and gated by the text summary (AdaLN,
+//! The first and last are shifted, scaled and gated by the text summary (`AdaLN`,
 //! shared over blocks with a learned offset each; spec section 2.3).
 
 use burn::tensor::{Device, Tensor};
@@ -15,7 +15,7 @@ pub(super) const NORM_EPSILON: f32 = 1e-6;
 
 /// One block of the transformer.
 #[derive(Clone, Debug)]
-pub struct Block {
+pub(super) struct Block {
     ada_gss: Tensor<4>,
     self_attention: SelfAttention,
     cross_attention: CrossAttention,

@@ -29,7 +29,7 @@ pub struct ModelConfig {
 }
 
 /// Rows of the level embedding in published files.
-pub const LEVEL_ROWS: usize = 15;
+pub(super) const LEVEL_ROWS: usize = 15;
 
 impl ModelConfig {
     /// A published size: depth, width and heads as in the table of spec section 1.

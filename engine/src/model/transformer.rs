@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::attention::{KvCache, Look, TextKv, TextPool, plain_init};
+use super::attention::{KvCache, Look, TextKv, TextPool, plain_deviation, plain_init};
 use super::block::{Block, BlockText, NORM_EPSILON};
 use super::config::{LEVEL_ROWS, ModelConfig};
 use super::rope2d::Rope;
@@ -61,9 +61,7 @@ impl Transformer {
     /// A network whose weights come later; no tensor will exceed `max_elements` values.
     pub fn new(config: &ModelConfig, device: &Device, max_elements: usize) -> Self {
         let (width, plain) = (config.width, plain_init(config));
-        let Init::Normal(deviation) = plain else {
-            unreachable!("plain layers start normal");
-        };
+        let deviation = plain_deviation(config);
         let linear = |inputs, outputs, init| Linear::new(inputs, outputs, true, init, device);
         Self {
             config: config.clone(),

@@ -4,10 +4,11 @@
 //! keep the published layout, `[out, in]`.
 //! Source: Raffel et al. 2019, arXiv 1910.10683; the gate: Shazeer 2020, arXiv 2002.05202.
 
-use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
 use super::T5Config;
+use crate::layers::gelu_tanh;
 use crate::weights::{Init, Slots};
 
 /// Spread of the first word features; the residual stream of a fresh network has this size.
@@ -44,16 +45,6 @@ fn linear(x: Tensor<3>, weight: &Tensor<2>) -> Tensor<3> {
 pub(super) fn rms_norm(x: Tensor<3>, weight: &Tensor<1>, epsilon: f64) -> Tensor<3> {
     let root = ((x.clone() * x.clone()).mean_dim(2) + epsilon).sqrt(); // [B, T, 1]
     x / root * weight.clone().unsqueeze::<3>()
-}
-
-/// The tanh form of GELU, written with a sigmoid: `x (1 + tanh u) / 2 = x sigmoid(2u)`.
-///
-/// Some graphics drivers return NaN for the tanh of a large number, and for a power of a
-/// negative one.
-fn gelu(x: Tensor<3>) -> Tensor<3> {
-    const DOUBLED: f64 = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
-    let inner = x.clone() + x.clone() * x.clone() * x.clone() * 0.044_715;
-    x * sigmoid(inner * DOUBLED)
 }
 
 /// Weights of one block.
@@ -171,7 +162,7 @@ impl Block {
         let normed = rms_norm(x.clone(), &self.attention_norm, epsilon);
         let x = x + self.attend(normed, bias, config);
         let normed = rms_norm(x.clone(), &self.feed_norm, epsilon);
-        let gated = gelu(linear(normed.clone(), &self.gate)) * linear(normed, &self.up);
+        let gated = gelu_tanh(linear(normed.clone(), &self.gate)) * linear(normed, &self.up);
         x + linear(gated, &self.down)
     }
 

@@ -15,5 +15,6 @@ mod unigram;
 
 pub use config::T5Config;
 pub use encoder::{T5Encoder, TextFeatures};
+pub use position::bucket;
 pub use tokenizer::PromptTokenizer;
 pub use unigram::Unigram;

@@ -14,7 +14,7 @@ pub(super) const MAX_DISTANCE: usize = 128;
 const STARTS: [usize; BUCKETS / 2] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91];
 
 /// Class of a key at place `key` seen from the query at place `query`.
-pub(super) fn bucket(query: usize, key: usize) -> usize {
+pub fn bucket(query: usize, key: usize) -> usize {
     let class = STARTS.partition_point(|start| *start <= key.abs_diff(query)) - 1;
     if key > query {
         class + BUCKETS / 2

@@ -1,7 +1,6 @@
 //! Stopping a training run and going on later: one file, written beside and renamed.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::SafeTensors;
@@ -9,6 +8,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::optimizer::State;
 use crate::api::EngineError;
+use crate::weights::atomic_write;
 
 /// What a run needs to go on exactly.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,7 @@ impl Checkpoint {
         let metadata = HashMap::from([("step".to_owned(), self.step.to_string())]);
         let bytes = safetensors::serialize(views, Some(metadata))
             .map_err(|error| EngineError::internal(error.to_string()))?;
-        write_beside(path, &bytes)
+        atomic_write(path, &bytes)
     }
 
     /// Reads what [`Self::save`] wrote.
@@ -63,19 +63,4 @@ impl Checkpoint {
             .collect();
         Ok(Self { step, state })
     }
-}
-
-/// Writes `bytes` to `path` through a temporary file in the same folder.
-///
-/// # Errors
-/// [`EngineError::Write`] with the path.
-pub fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
-    let wrong = |error| EngineError::write(path, error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(wrong)?;
-    file.write_all(bytes).map_err(wrong)?;
-    file.as_file().sync_all().map_err(wrong)?;
-    file.persist(path).map_err(|error| wrong(error.error))?;
-    Ok(())
 }

@@ -1,8 +1,11 @@
 //! What a training run is told: one JSON file.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamWConfig;
+use crate::api::EngineError;
 use crate::model::ModelConfig;
 use crate::text::T5Config;
 use crate::vae::VaeConfig;
@@ -126,6 +129,38 @@ pub enum TrainConfig {
         save_every: u64,
     },
 }
+impl TrainConfig {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`EngineError::Read`] when it cannot be read, [`EngineError::BadModel`] saying what in it is wrong.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        let text = std::fs::read_to_string(path).map_err(|error| EngineError::read(path, error))?;
+        let config: Self = serde_json::from_str(&text)
+            .map_err(|error| EngineError::bad_config(path, error.to_string()))?;
+        for phase in config.phases() {
+            let wrong = if phase.batch == 0 || phase.batch > 4096 {
+                "a batch must hold 1 to 4096 pictures"
+            } else if phase.ratios.is_empty() {
+                "a phase needs at least one ratio"
+            } else if phase.learning_rate.iter().any(|rate| !rate.is_finite() || *rate < 0.0) {
+                "a learning rate must be a number of at least 0"
+            } else {
+                continue;
+            };
+            return Err(EngineError::bad_config(path, wrong));
+        }
+        Ok(config)
+    }
+
+    /// The row of phases.
+    pub fn phases(&self) -> &[Phase] {
+        match self {
+            Self::Vae { phases, .. } | Self::Transformer { phases, .. } => phases,
+        }
+    }
+}
+
 /// Where a step lies in a row of phases.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {

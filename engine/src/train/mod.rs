@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod feed;
 pub mod optimizer;
+pub mod parallel;
 pub mod report;
 pub mod self_correction;
 pub mod text_probe;
@@ -24,6 +25,7 @@ use burn::tensor::Device;
 pub use config::TrainConfig;
 
 use crate::api::EngineError;
+use crate::device::OpenDevice;
 use crate::model::ModelConfig;
 use crate::vae::{Vae, VaeConfig};
 use crate::weights::{
@@ -97,12 +99,13 @@ fn starter_description(transformer: &ModelConfig, vae: &Vae, scale_count: usize)
 /// path, [`EngineError::NotFinite`] when the loss diverges.
 pub fn run(
     config: &TrainConfig,
-    device: &Device,
+    device: &OpenDevice,
     out: &Path,
     limits: &Limits<'_>,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<(), EngineError> {
     std::fs::create_dir_all(out).map_err(|error| EngineError::write(out, error))?;
+    let device = &device.device;
     match config {
         TrainConfig::Vae { seed, vae, loss, optimizer, phases, log_every, save_every } => {
             let run = vae::VaeRun {

@@ -28,6 +28,8 @@ pub struct AdamWConfig {
     pub clip_norm: f32,
     /// Decay of the moving average of the weights; 0 for none.
     pub ema_decay: f32,
+    /// Threads that share a batch; 1 on a graphics card, a thread per core on the processor.
+    pub workers: usize,
 }
 
 impl Default for AdamWConfig {
@@ -38,6 +40,7 @@ impl Default for AdamWConfig {
             weight_decay: 0.005,
             clip_norm: 5.0,
             ema_decay: 0.0,
+            workers: 1,
         }
     }
 }
@@ -54,6 +57,17 @@ struct Entry {
     first: Vec<f32>,
     second: Vec<f32>,
     average: Vec<f32>,
+}
+
+/// Gradients on the host, one row per weight that took part.
+pub type Rows = Vec<Option<Vec<f32>>>;
+
+/// The gradients of `network`, in the order of its table.
+///
+/// # Errors
+/// [`EngineError::Internal`] when the device fails.
+pub fn gradient_rows(network: &mut impl Network, gradients: &Gradients) -> Result<Rows, EngineError> {
+    network.all_slots().list.iter().map(|slot| slot.weight.gradient(gradients)).collect()
 }
 
 /// The optimizer of one network.
@@ -97,23 +111,11 @@ impl AdamW {
         self.step
     }
 
-    /// One update; returns the gradient norm before clipping.
+    /// One update of the master weights; returns the gradient norm before clipping.
     ///
     /// # Errors
-    /// [`EngineError::NotFinite`] when a gradient is not finite (nothing is changed then),
-    /// [`EngineError::Internal`] when the device fails.
-    pub fn update(
-        &mut self,
-        network: &mut impl Network,
-        gradients: &Gradients,
-        learning_rate: f32,
-        device: &Device,
-    ) -> Result<f32, EngineError> {
-        let mut slots = network.all_slots().list;
-        let rows = slots
-            .iter()
-            .map(|slot| slot.weight.gradient(gradients))
-            .collect::<Result<Vec<_>, _>>()?;
+    /// [`EngineError::NotFinite`] when a gradient is not finite (nothing is changed then).
+    pub fn update(&mut self, rows: &Rows, learning_rate: f32) -> Result<f32, EngineError> {
         let square: f64 = rows
             .par_iter()
             .flatten()
@@ -135,7 +137,7 @@ impl AdamW {
         let correct = [1.0 - config.betas[0].powi(step), 1.0 - config.betas[1].powi(step)];
         // The average follows quickly at first, so that the start is soon forgotten.
         let keep = config.ema_decay.min((1.0 + step as f32) / (10.0 + step as f32));
-        self.entries.par_iter_mut().zip(&rows).for_each(|(entry, row)| {
+        self.entries.par_iter_mut().zip(rows).for_each(|(entry, row)| {
             let Some(row) = row else { return };
             let decay = if entry.decays { learning_rate * config.weight_decay } else { 0.0 };
             for (i, &raw) in row.iter().enumerate() {
@@ -151,10 +153,14 @@ impl AdamW {
                 *average = keep * *average + (1.0 - keep) * weight;
             }
         });
-        for (slot, entry) in slots.iter_mut().zip(&self.entries) {
+        Ok(norm)
+    }
+
+    /// Puts the master weights into `network`.
+    pub fn copy_to(&self, network: &mut impl Network, device: &Device) {
+        for (slot, entry) in network.all_slots().list.iter_mut().zip(&self.entries) {
             slot.fill(entry.weight.clone(), device);
         }
-        Ok(norm)
     }
 
     /// Puts the averaged weights (or the plain ones, without an average) into `network`.
@@ -179,16 +185,10 @@ impl AdamW {
         state
     }
 
-    /// Goes on from `state` after `step` updates and fills `network`.
+    /// Goes on from `state` after `step` updates.
     ///
     /// Returns the names that are missing or have another size; nothing is changed then.
-    pub fn restore(
-        &mut self,
-        mut state: State,
-        step: u64,
-        network: &mut impl Network,
-        device: &Device,
-    ) -> Vec<String> {
+    pub fn restore(&mut self, mut state: State, step: u64) -> Vec<String> {
         let mut wrong = Vec::new();
         let kinds: &[&str] = if self.config.ema_decay > 0.0 {
             &["weight", "first", "second", "average"]
@@ -214,9 +214,6 @@ impl AdamW {
             entry.average = take("average");
         }
         self.step = step;
-        for (slot, entry) in network.all_slots().list.iter_mut().zip(&self.entries) {
-            slot.fill(entry.weight.clone(), device);
-        }
         Vec::new()
     }
 }

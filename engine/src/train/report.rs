@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::checkpoint::write_beside;
 use crate::api::{EngineError, Rgb8Image};
+use crate::weights::atomic_write;
 
 /// One line of `log.jsonl`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -108,5 +108,5 @@ pub fn write_sheet(path: &Path, images: &[Rgb8Image], columns: usize) -> Result<
     sheet
         .write_to(&mut bytes, image::ImageFormat::Png)
         .map_err(|error| EngineError::internal(format!("writing a sheet: {error}")))?;
-    write_beside(path, bytes.get_ref())
+    atomic_write(path, bytes.get_ref())
 }

@@ -1,6 +1,7 @@
 //! Training the transformer and its text encoder on a trained tokenizer.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,12 +10,12 @@ use rayon::prelude::*;
 use super::checkpoint::Checkpoint;
 use super::config::{Phase, TransformerLossConfig, place_of};
 use super::feed::{self, Batch};
-use super::optimizer::{AdamW, AdamWConfig};
+use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
 use super::report::{LogLine, Pace, append_line, write_sheet};
 use super::self_correction::{Lesson, flip_at_random, lesson};
 use super::text_probe::TextProbe;
 use super::transformer_loss::{BitLoss, bit_loss};
-use super::{Limits, Progress};
+use super::{Limits, Progress, parallel};
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::generate::Bundle;
 use crate::model::{ModelConfig, Transformer};
@@ -115,9 +116,17 @@ pub fn run(
     }
     let mut optimizer = AdamW::new(&mut learner, run.optimizer.clone())?;
     if let Some(saved) = saved {
-        let wrong = optimizer.restore(saved.state, saved.step, &mut learner, &training);
+        let wrong = optimizer.restore(saved.state, saved.step);
         super::refuse_other_network(&checkpoint_path, wrong)?;
     }
+
+    let mut replicas: Vec<Learner> = (0..run.optimizer.workers.max(1))
+        .map(|_| Learner {
+            transformer: Transformer::new(run.transformer, &training, usize::MAX),
+            text: T5Encoder::new(&text_config, &training),
+        })
+        .collect();
+    drop(learner);
 
     let steps: u64 = run.phases.iter().map(|phase| phase.steps).sum();
     let batches = feed::start(run.seed, optimizer.steps(), run.phases.to_vec(), run.loss.pool)?;
@@ -127,21 +136,24 @@ pub fn run(
         let batch = batch?;
         let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else { break };
         let lessons = lessons(run, &batch, &features.of(run.vae, &batch)?);
-        let text = encode_captions(run, &tokenizer, &learner, &batch)?;
-        let condition = learner.transformer.condition(text.padded, &text.lens);
-        let inputs = input_tensor(&lessons, run.transformer.token_bits(), &training);
-        let logits = learner.transformer.forward_all(&condition, inputs, &batch.schedule);
-        let loss = bit_loss(logits, &lessons);
-        let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
-        let gradients = total.backward();
-        let norm = match optimizer.update(&mut learner, &gradients, place.learning_rate, &training) {
-            Ok(norm) => norm,
-            Err(EngineError::NotFinite { .. }) => {
+        let parts = parallel::parts(batch.images.len(), replicas.len());
+        let (rows, results) = parallel::update(&mut replicas, &parts, |learner, part| {
+            optimizer.copy_to(learner, &training);
+            let lessons = &lessons[part.clone()];
+            let text = encode_captions(run, &tokenizer, learner, &batch, part)?;
+            let condition = learner.transformer.condition(text.padded, &text.lens);
+            let inputs = input_tensor(lessons, run.transformer.token_bits(), &training);
+            let logits = learner.transformer.forward_all(&condition, inputs, &batch.schedule);
+            let loss = bit_loss(logits, lessons);
+            let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
+            let value: f32 = total.clone().into_scalar();
+            if !value.is_finite() {
                 let by_scale = BitLoss::by_scale(&loss.per_bit, &batch.schedule);
                 return Err(super::diverged(batch.step, by_scale.iter().position(|v| !v.is_finite())));
             }
-            Err(other) => return Err(other),
-        };
+            Ok((gradient_rows(learner, &total.backward())?, (value, loss)))
+        })?;
+        let norm = optimizer.update(&rows, place.learning_rate)?;
         pace.count(batch.images.len());
         let step = optimizer.steps();
         if step.is_multiple_of(run.log_every) || step == steps {
@@ -149,13 +161,13 @@ pub fn run(
             let line = LogLine {
                 step,
                 steps,
-                loss: total.into_scalar(),
+                loss: mean_over(&parts, results.iter().map(|(value, _)| vec![*value]))[0],
                 learning_rate: place.learning_rate,
                 gradient_norm: norm,
                 pictures_per_sec,
                 eta_secs: (steps - step) as f32 * secs_per_step,
-                bit_accuracy: BitLoss::by_scale(&loss.right, &batch.schedule),
-                scale_loss: BitLoss::by_scale(&loss.per_bit, &batch.schedule),
+                bit_accuracy: mean_over(&parts, results.iter().map(|(_, loss)| BitLoss::by_scale(&loss.right, &batch.schedule))),
+                scale_loss: mean_over(&parts, results.iter().map(|(_, loss)| BitLoss::by_scale(&loss.per_bit, &batch.schedule))),
                 ..LogLine::default()
             };
             append_line(&out.join("log.jsonl"), &line)?;
@@ -214,10 +226,11 @@ fn learn_captions(
             .collect();
         let ids = captions.iter().map(|c| tokenizer.encode(&c.text)).collect::<Result<Vec<_>, _>>()?;
         let (loss, right) = probe.loss(&text.forward(&ids), &cards, &captions);
-        let gradients = loss.backward();
+        let rows = gradient_rows(&mut Probed { text, probe: &mut probe }, &loss.backward())?;
         let part = 1.0 - step as f32 / run.loss.caption_steps as f32;
         let warm = ((step + 1) as f32 / WARMUP_STEPS as f32).min(1.0);
-        optimizer.update(&mut Probed { text, probe: &mut probe }, &gradients, PROBE_RATE * part * warm, training)?;
+        optimizer.update(&rows, PROBE_RATE * part * warm)?;
+        optimizer.copy_to(&mut Probed { text, probe: &mut probe }, training);
         if (step + 1).is_multiple_of(run.log_every) {
             progress(&Progress::Captions {
                 step: step + 1,
@@ -272,12 +285,19 @@ fn lessons(run: &TransformerRun<'_>, batch: &Batch, features: &[Vec<f32>]) -> Ve
 }
 
 /// Text features of the batch's captions; some rows replaced by "no text" (spec section 8.2).
-fn encode_captions(run: &TransformerRun<'_>, tokenizer: &PromptTokenizer, learner: &Learner, batch: &Batch) -> Result<TextFeatures, EngineError> {
-    let ids = batch.captions.iter().map(|c| tokenizer.encode(&c.text)).collect::<Result<Vec<_>, _>>()?;
+fn encode_captions(
+    run: &TransformerRun<'_>,
+    tokenizer: &PromptTokenizer,
+    learner: &Learner,
+    batch: &Batch,
+    part: Range<usize>,
+) -> Result<TextFeatures, EngineError> {
+    let first = part.start as u64;
+    let ids = batch.captions[part].iter().map(|c| tokenizer.encode(&c.text)).collect::<Result<Vec<_>, _>>()?;
     let text = learner.text.forward(&ids);
     let stream = Stream::new(run.seed ^ 0xD209, batch.step);
     let dropped: Vec<f32> = (0..ids.len() as u64)
-        .map(|index| if stream.uniform(index) < f64::from(run.loss.condition_drop) { 1.0 } else { 0.0 })
+        .map(|index| if stream.uniform(first + index) < f64::from(run.loss.condition_drop) { 1.0 } else { 0.0 })
         .collect();
     if dropped.iter().all(|&d| d == 0.0) {
         return Ok(text);
@@ -287,6 +307,18 @@ fn encode_captions(run: &TransformerRun<'_>, tokenizer: &PromptTokenizer, learne
     let nothing = learner.transformer.unconditional(&text.lens, text.padded.dims()[1]);
     let kept = text.padded * mask.clone().neg().add_scalar(1.0);
     Ok(TextFeatures { padded: kept + nothing * mask, lens: text.lens })
+}
+
+/// Mean of rows of numbers, weighted by the length of their parts.
+fn mean_over(parts: &[Range<usize>], rows: impl Iterator<Item = Vec<f32>>) -> Vec<f32> {
+    let total: usize = parts.iter().map(ExactSizeIterator::len).sum();
+    let mut mean = Vec::new();
+    for (row, part) in rows.zip(parts) {
+        mean.resize(row.len(), 0.0);
+        let share = part.len() as f32 / total.max(1) as f32;
+        mean.iter_mut().zip(row).for_each(|(a, b): (&mut f32, f32)| *a += share * b);
+    }
+    mean
 }
 
 fn input_tensor(lessons: &[Lesson], bits: usize, device: &Device) -> Option<Tensor<3>> {

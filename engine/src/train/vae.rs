@@ -6,10 +6,10 @@ use burn::tensor::{Device, TensorData, Tensor};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Phase, VaeLossConfig, place_of};
-use super::optimizer::{AdamW, AdamWConfig};
+use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
 use super::report::{LogLine, Pace, append_line, write_sheet};
 use super::vae_loss::vae_loss;
-use super::{Limits, Progress, feed};
+use super::{Limits, Progress, feed, parallel};
 use crate::api::{EngineError, Rgb8Image};
 use crate::postcards::{Postcard, Split, paint};
 use crate::random::Stream;
@@ -57,10 +57,11 @@ pub fn run(
     let mut vae = Vae::new(run.vae, &training, usize::MAX);
     vae.initialise(run.seed, &training);
     let mut optimizer = AdamW::new(&mut vae, run.optimizer.clone())?;
+    let mut replicas: Vec<Vae> = (0..run.optimizer.workers.max(1)).map(|_| vae.clone()).collect();
     let checkpoint_path = out.join("checkpoint.safetensors");
     if limits.resume && checkpoint_path.exists() {
         let saved = Checkpoint::load(&checkpoint_path)?;
-        let wrong = optimizer.restore(saved.state, saved.step, &mut vae, &training);
+        let wrong = optimizer.restore(saved.state, saved.step);
         super::refuse_other_network(&checkpoint_path, wrong)?;
     }
     let steps: u64 = run.phases.iter().map(|phase| phase.steps).sum();
@@ -71,17 +72,23 @@ pub fn run(
         let batch = batch?;
         let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else { break };
         let kept = kept_scales(run.seed, batch.step, &batch.schedule.scales, run.loss.scale_drop);
-        let pixels = pixels_from_images(&batch.images, &training);
-        let loss = vae_loss(&vae, pixels, &batch.schedule.scales, &kept, run.loss);
-        let value: f32 = loss.total.clone().into_scalar();
-        if !value.is_finite() {
-            return Err(super::diverged(batch.step, None));
+        let parts = parallel::parts(batch.images.len(), replicas.len());
+        let (rows, results) = parallel::update(&mut replicas, &parts, |vae, part| {
+            optimizer.copy_to(vae, &training);
+            let pixels = pixels_from_images(&batch.images[part], &training);
+            let loss = vae_loss(vae, pixels, &batch.schedule.scales, &kept, run.loss);
+            let values: (f32, f32) = (loss.total.clone().into_scalar(), loss.mean_square.into_scalar());
+            if !values.0.is_finite() {
+                return Err(super::diverged(batch.step, None));
+            }
+            Ok((gradient_rows(vae, &loss.total.backward())?, values))
+        })?;
+        let norm = optimizer.update(&rows, place.learning_rate)?;
+        for ((value, square), part) in results.into_iter().zip(&parts) {
+            let share = part.len() as f32 / batch.images.len() as f32;
+            loss_sum += share * value;
+            square_sum += share * square;
         }
-        let gradients = loss.total.backward();
-        let norm = optimizer.update(&mut vae, &gradients, place.learning_rate, &training)?;
-        let square: f32 = loss.mean_square.into_scalar();
-        loss_sum += value;
-        square_sum += square;
         counted += 1;
         pace.count(batch.images.len());
         let step = optimizer.steps();

@@ -93,22 +93,36 @@ pub fn quantise(features: Tensor<4>, scales: &[Scale], kept: &[bool]) -> Quantis
     }
 }
 
+/// Bits are decided as if by a sigmoid this much steeper than their features (spec section 7.4).
+const INVERSE_TEMPERATURE: f32 = 100.0;
+
 /// `(E1 - E2) / 100` of normalised features `[B, d, places]` (spec section 7.4).
+pub fn entropy_penalty(unit_features: Tensor<3>) -> Tensor<1> {
+    let (per_place, of_mean) = bit_entropies(unit_features);
+    (per_place - of_mean) / INVERSE_TEMPERATURE
+}
+
+/// E1 and E2 of normalised features `[B, d, places]`.
 ///
 /// E1 is the mean over places of the summed entropy of the bits: small when every
 /// bit is decided. E2 is the summed entropy of the mean bit: large when all codes are used.
-pub fn entropy_penalty(unit_features: Tensor<3>) -> Tensor<1> {
-    const INVERSE_TEMPERATURE: f32 = 100.0;
-    let [batch, d, places] = unit_features.dims();
-    let sharpness = -4.0 / (d as f32).sqrt() * INVERSE_TEMPERATURE;
-    let p = activation::sigmoid(unit_features.mul_scalar(sharpness));
+pub fn bit_entropies(unit_features: Tensor<3>) -> (Tensor<1>, Tensor<1>) {
+    let [batch, _, places] = unit_features.dims();
+    let p = zero_probability(unit_features);
     let entropy = |p: Tensor<3>| {
         let q = p.clone().neg().add_scalar(1.0);
         (p.clone() * p.add_scalar(1e-8).log() + q.clone() * q.add_scalar(1e-8).log()).neg()
     };
     let per_place = entropy(p.clone()).sum() / (batch * places) as f32;
     let of_mean = entropy(p.mean_dim(0).mean_dim(2)).sum();
-    (per_place - of_mean) / INVERSE_TEMPERATURE
+    (per_place, of_mean)
+}
+
+/// How likely each bit of normalised features `[B, d, places]` is 0, `[B, d, places]`.
+pub fn zero_probability(unit_features: Tensor<3>) -> Tensor<3> {
+    let d = unit_features.dims()[1];
+    let sharpness = -4.0 / (d as f32).sqrt() * INVERSE_TEMPERATURE;
+    activation::sigmoid(unit_features.mul_scalar(sharpness))
 }
 
 /// The loss of one batch of pixels `[B, 3, H, W]` in [-1, 1].

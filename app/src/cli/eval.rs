@@ -1,0 +1,83 @@
+//! `infinity eval`: how well a model follows its prompts.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use infinity_engine::api::DeviceChoice;
+use infinity_engine::device;
+use infinity_engine::eval::{EvalSpec, GroupScore, evaluate};
+use infinity_engine::generate::Bundle;
+
+use super::{CliError, models, values};
+
+/// Draw postcard prompts and read the pictures back: how many show everything they should?
+///
+/// Prompts come in three groups: combinations seen in training, combinations never seen, and
+/// loosely worded ones. Postcards through the tokenizer alone are the ceiling of all three.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  infinity eval --prompts 500\n  infinity eval --model runs/transformer/model --prompts 64 --cfg 3 --tau 0.6 --json report.json")]
+pub(super) struct Args {
+    /// Model folder; the starter unless given.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Prompts per group.
+    #[arg(long, default_value_t = 64)]
+    prompts: usize,
+    /// Seed of prompts and pictures.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Height over width.
+    #[arg(long, default_value_t = 1.0)]
+    ratio: f32,
+    /// Scales to draw; the model's own number unless given.
+    #[arg(long)]
+    scales: Option<usize>,
+    /// Guidance; the model's own unless given.
+    #[arg(long)]
+    cfg: Option<f32>,
+    /// Temperature; the model's own unless given.
+    #[arg(long)]
+    tau: Option<f32>,
+    /// Writes the whole report to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Where to compute: auto, gpu, gpu:N, cpu or software.
+    #[arg(long, default_value = "auto", value_parser = values::device)]
+    device: DeviceChoice,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let folder = models::find_or_say(args.model.as_deref())?;
+    let device = device::open(args.device)?;
+    let bundle = Bundle::open(&folder, &device)?;
+    let spec = EvalSpec {
+        prompts: args.prompts.max(1),
+        seed: args.seed,
+        ratio: args.ratio,
+        scale_count: args.scales,
+        cfg: args.cfg,
+        tau: args.tau,
+    };
+    let report = evaluate(&bundle, &spec, &mut |done, total| eprint!("\r{done} of {total} pictures"))?;
+    eprintln!();
+    let (width, height) = report.size_px;
+    println!("{} at {width}×{height}, CFG {}, tau {}", report.model, report.cfg_tau.0, report.cfg_tau.1);
+    println!("tokenizer: {:.2} dB on held-out postcards", report.reconstruction_psnr);
+    for group in std::iter::once(&report.reconstructions).chain(&report.groups) {
+        print_group(group);
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&report).context("writing the report")?;
+        infinity_engine::weights::atomic_write(path, &text)?;
+    }
+    Ok(())
+}
+
+fn print_group(group: &GroupScore) {
+    println!("{:16} {:.3} followed ({} of {})", group.group, group.share(), group.followed, group.prompts);
+    for attribute in &group.attributes {
+        let share = attribute.right as f32 / attribute.named.max(1) as f32;
+        println!("  {:14} {share:.3} ({} of {})", attribute.name, attribute.right, attribute.named);
+    }
+}

@@ -1,0 +1,78 @@
+//! `infinity train`: a model from nothing, told by one file.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use infinity_engine::api::DeviceChoice;
+use infinity_engine::device;
+use infinity_engine::train::{self, Limits, Progress, TrainConfig};
+
+use super::{CliError, values};
+
+/// Train a picture tokenizer, or a transformer with its text encoder, on painted postcards.
+///
+/// The folder receives checkpoints, a log (log.jsonl), a sheet of sample pictures and, for a
+/// transformer, a model folder that `infinity draw --model` takes. Stop with Ctrl+C or
+/// `--minutes` and go on later with `--resume`: the result is the same.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  infinity train --config vae.json --out runs/vae\n  infinity train --config transformer.json --out runs/transformer --resume --minutes 60")]
+pub(super) struct Args {
+    /// What to train: a JSON file such as assets/starter/training/vae.json.
+    #[arg(long)]
+    config: PathBuf,
+    /// Folder of the run; made when it is not there.
+    #[arg(long)]
+    out: PathBuf,
+    /// Go on from the checkpoint in the folder.
+    #[arg(long)]
+    resume: bool,
+    /// Stop, with a checkpoint, after this many minutes.
+    #[arg(long)]
+    minutes: Option<f32>,
+    /// Where to compute: auto, gpu, gpu:N, cpu or software.
+    #[arg(long, default_value = "auto", value_parser = values::device)]
+    device: DeviceChoice,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let config = TrainConfig::open(&args.config)?;
+    if !args.resume && args.out.join("checkpoint.safetensors").exists() {
+        return Err(CliError::failed(format!(
+            "There is a run in this folder already. Go on with --resume or choose another folder: {:?}",
+            args.out
+        )));
+    }
+    let until = match args.minutes {
+        Some(minutes) => {
+            let time = Duration::try_from_secs_f32(60.0 * minutes)
+                .map_err(|error| CliError::Usage(format!("--minutes {minutes} is no length of time: {error}")))?;
+            Instant::now().checked_add(time)
+        }
+        None => None,
+    };
+    let device = device::open(args.device)?;
+    println!("device: {} ({})", device.info.name, device.info.reason);
+    let limits = Limits { resume: args.resume, until, cancelled: &|| false };
+    train::run(&config, &device, &args.out, &limits, &mut |progress| match progress {
+        Progress::Captions { step, loss, right } => {
+            println!("captions, step {step}: loss {loss:.4}, {:.1} % of questions answered right", 100.0 * right);
+        }
+        Progress::Line(line) => {
+            let minutes = line.eta_secs / 60.0;
+            let quality = match line.psnr {
+                Some(psnr) => format!("{psnr:.2} dB"),
+                None => {
+                    let bits: Vec<String> = line.bit_accuracy.iter().map(|a| format!("{a:.3}")).collect();
+                    format!("bits right per scale {}", bits.join(" "))
+                }
+            };
+            println!(
+                "step {}/{}: loss {:.4}, {quality}, {:.1} pictures/s, {minutes:.0} min to go",
+                line.step, line.steps, line.loss, line.pictures_per_sec
+            );
+        }
+    })?;
+    println!("done: {:?}", args.out);
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! Does a model draw what it is told? Prompts in, pictures out, read back.
+//!
+//! Postcards can be read from their pixels, so following a prompt is a number:
+//! a prompt is followed when every attribute it names is found. Combinations
+//! never trained on are counted apart, and so are loosely worded prompts.
+
+use serde::Serialize;
+
+use crate::api::{EngineError, GenerateSpec};
+use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
+use crate::postcards::{Caption, Checks, Postcard, Split, check, paint};
+use crate::random::Stream;
+use crate::schedule::ScaleSchedule;
+use crate::train::vae::{psnr_from_square, reconstruct};
+
+/// Pictures drawn together.
+const BATCH: usize = 16;
+
+/// What to ask.
+#[derive(Clone, Debug)]
+pub struct EvalSpec {
+    /// Prompts per group.
+    pub prompts: usize,
+    /// Seed of prompts and pictures.
+    pub seed: u64,
+    /// Height over width.
+    pub ratio: f32,
+    /// Scales to draw; the model's own number when `None`.
+    pub scale_count: Option<usize>,
+    /// Guidance; the model's own when `None`.
+    pub cfg: Option<f32>,
+    /// Temperature; the model's own when `None`.
+    pub tau: Option<f32>,
+}
+
+/// How often one attribute was right.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AttributeScore {
+    /// Its name.
+    pub name: String,
+    /// Prompts that named it.
+    pub named: usize,
+    /// Of those, pictures that show it.
+    pub right: usize,
+}
+
+/// One group of prompts.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct GroupScore {
+    /// `seen`, `held_out` or `free`.
+    pub group: String,
+    /// Prompts asked.
+    pub prompts: usize,
+    /// Prompts of which every named attribute was found.
+    pub followed: usize,
+    /// By attribute.
+    pub attributes: Vec<AttributeScore>,
+}
+
+impl GroupScore {
+    fn count(&mut self, checks: &Checks) {
+        self.prompts += 1;
+        self.followed += usize::from(checks.followed());
+        for (name, result) in checks.entries() {
+            let Some(right) = result else { continue };
+            let place = match self.attributes.iter().position(|a| a.name == name) {
+                Some(place) => place,
+                None => {
+                    self.attributes.push(AttributeScore { name: name.to_owned(), ..AttributeScore::default() });
+                    self.attributes.len() - 1
+                }
+            };
+            if let Some(score) = self.attributes.get_mut(place) {
+                score.named += 1;
+                score.right += usize::from(right);
+            }
+        }
+    }
+
+    /// Share of prompts followed, 0–1.
+    pub fn share(&self) -> f32 {
+        self.followed as f32 / self.prompts.max(1) as f32
+    }
+}
+
+/// Everything `infinity eval` says.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvalReport {
+    /// Name of the model.
+    pub model: String,
+    /// Size of the pictures, width and height in pixels.
+    pub size_px: (u32, u32),
+    /// Guidance and temperature.
+    pub cfg_tau: (f32, f32),
+    /// Peak signal-to-noise ratio of held-out postcards through the tokenizer, in dB.
+    pub reconstruction_psnr: f32,
+    /// Held-out postcards read back from their reconstructions: the ceiling of everything below.
+    pub reconstructions: GroupScore,
+    /// Groups of prompts.
+    pub groups: Vec<GroupScore>,
+}
+
+struct Quiet;
+
+impl Watcher for Quiet {
+    fn scale(&mut self, _view: &ScaleView<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+/// Asks `bundle` what `spec` says; `progress` hears of every batch, as done and total.
+///
+/// # Errors
+/// [`EngineError::BadSetting`] for a meaningless spec, else what drawing returns.
+pub fn evaluate(bundle: &Bundle, spec: &EvalSpec, progress: &mut dyn FnMut(usize, usize)) -> Result<EvalReport, EngineError> {
+    let mut wish = GenerateSpec::new("", spec.seed);
+    wish.ratio = spec.ratio;
+    wish.scale_count = Some(spec.scale_count.unwrap_or(bundle.info.scale_count));
+    wish.cfg = vec![spec.cfg.unwrap_or(bundle.info.cfg)];
+    wish.tau = vec![spec.tau.unwrap_or(bundle.info.tau)];
+    let mut plan = Plan::new(&wish, bundle.info.scale_count, bundle.transformer.config.depth)?;
+    let (reconstruction_psnr, reconstructions) = through_tokenizer(bundle, spec, &plan.schedule)?;
+    let groups = [("seen", Split::Train, false), ("held_out", Split::HeldOut, false), ("free", Split::Any, true)];
+    let total = groups.len() * spec.prompts;
+    let mut scores = Vec::new();
+    for (group_index, (name, split, free)) in groups.into_iter().enumerate() {
+        let stream = Stream::new(spec.seed ^ 0xE7A1, group_index as u64);
+        let mut score = GroupScore { group: name.to_owned(), ..GroupScore::default() };
+        let mut first = 0;
+        while first < spec.prompts {
+            let count = BATCH.min(spec.prompts - first);
+            let seeds: Vec<u64> = (first..first + count).map(|index| stream.bits(index as u64)).collect();
+            let cards: Vec<Postcard> = seeds.iter().map(|&seed| Postcard::sample(seed, split)).collect();
+            let caption = |(card, &seed): (&Postcard, &u64)| {
+                if free { Caption::free(card, seed) } else { Caption::regular(card, seed) }
+            };
+            let captions: Vec<Caption> = cards.iter().zip(&seeds).map(caption).collect();
+            plan.seeds = seeds;
+            for ((image, card), caption) in draw(bundle, &plan, &captions)?.iter().zip(&cards).zip(&captions) {
+                score.count(&check(image, card, caption.named));
+            }
+            first += count;
+            progress(group_index * spec.prompts + first, total);
+        }
+        scores.push(score);
+    }
+    Ok(EvalReport {
+        model: bundle.info.name.clone(),
+        size_px: plan.schedule.size_px(),
+        cfg_tau: (wish.cfg[0], wish.tau[0]),
+        reconstruction_psnr,
+        reconstructions,
+        groups: scores,
+    })
+}
+
+fn draw(bundle: &Bundle, plan: &Plan, captions: &[Caption]) -> Result<Vec<crate::api::Rgb8Image>, EngineError> {
+    let prompts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
+    let text = bundle.encode(&prompts)?;
+    match generate(&bundle.transformer, text, None, plan, &mut Quiet)? {
+        Outcome::Done(sums) => {
+            let last = plan.schedule.last();
+            sums.iter().map(|sum| bundle.preview(sum, last, last)).collect()
+        }
+        Outcome::Cancelled => Err(EngineError::internal("drawing stopped by nobody")),
+    }
+}
+
+/// Signal-to-noise ratio and read-back of painted held-out postcards through the tokenizer.
+fn through_tokenizer(bundle: &Bundle, spec: &EvalSpec, schedule: &ScaleSchedule) -> Result<(f32, GroupScore), EngineError> {
+    let stream = Stream::new(spec.seed ^ 0x9EC0, 0);
+    let (width, height) = schedule.size_px();
+    let mut score = GroupScore { group: "reconstructions".to_owned(), ..GroupScore::default() };
+    let (mut square, mut values) = (0.0_f64, 0_usize);
+    let mut first = 0;
+    while first < spec.prompts {
+        let count = BATCH.min(spec.prompts - first);
+        let seeds: Vec<u64> = (first..first + count).map(|index| stream.bits(index as u64)).collect();
+        let cards: Vec<Postcard> = seeds.iter().map(|&seed| Postcard::sample(seed, Split::HeldOut)).collect();
+        let painted: Vec<_> = cards.iter().zip(&seeds).map(|(card, &seed)| paint(card, seed, width, height)).collect();
+        let again = reconstruct(&bundle.vae, &painted, &schedule.scales)?;
+        for (((card, &seed), before), after) in cards.iter().zip(&seeds).zip(&painted).zip(&again) {
+            let differences = before.pixels.iter().zip(after.pixels.iter());
+            square += differences.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
+            values += before.pixels.len();
+            score.count(&check(after, card, Caption::regular(card, seed).named));
+        }
+        first += count;
+    }
+    let mean_square = square / values.max(1) as f64 / 127.5_f64.powi(2);
+    Ok((psnr_from_square(mean_square as f32), score))
+}

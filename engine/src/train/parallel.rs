@@ -1,0 +1,98 @@
+//! One update computed by several threads, each with a part of the batch.
+//!
+//! The processor's backend runs most element-wise operations on one core, so a
+//! thread per core, each with its own copy of the network and its own graph,
+//! keeps all of them busy. Parts and the order of their sum are fixed: the
+//! result depends on the number of workers but not on timing.
+
+use super::optimizer::Rows;
+use crate::api::EngineError;
+
+/// Splits `count` things into at most `workers` runs of nearly equal length.
+pub fn parts(count: usize, workers: usize) -> Vec<std::ops::Range<usize>> {
+    let workers = workers.clamp(1, count.max(1));
+    (0..workers)
+        .map(|worker| worker * count / workers..(worker + 1) * count / workers)
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+/// Runs `work` on every part with a network of its own; gradients are averaged by part length.
+///
+/// # Errors
+/// The first error of a worker, in the order of parts.
+pub fn update<N: Send, R: Send>(
+    replicas: &mut [N],
+    parts: &[std::ops::Range<usize>],
+    work: impl Fn(&mut N, std::ops::Range<usize>) -> Result<(Rows, R), EngineError> + Sync,
+) -> Result<(Rows, Vec<R>), EngineError> {
+    let total: usize = parts.iter().map(ExactSizeIterator::len).sum();
+    let work = &work;
+    let done: Vec<Result<(Rows, R), EngineError>> = std::thread::scope(|scope| {
+        let handles: Vec<_> = replicas
+            .iter_mut()
+            .zip(parts)
+            .map(|(network, part)| {
+                let part = part.clone();
+                std::thread::Builder::new()
+                    .name("trainer".to_owned())
+                    .spawn_scoped(scope, move || work(network, part))
+            })
+            .collect();
+        handles
+            .into_iter()
+            .map(|handle| {
+                let handle = handle.map_err(|error| EngineError::internal(format!("starting a trainer: {error}")))?;
+                handle.join().map_err(|_panic| EngineError::internal("a trainer thread fell over"))?
+            })
+            .collect()
+    });
+    let mut sum: Rows = Vec::new();
+    let mut results = Vec::new();
+    for (one, part) in done.into_iter().zip(parts) {
+        let (rows, result) = one?;
+        let weight = part.len() as f32 / total.max(1) as f32;
+        if sum.is_empty() {
+            sum = rows;
+            sum.iter_mut().flatten().flatten().for_each(|value| *value *= weight);
+        } else {
+            for (total, row) in sum.iter_mut().zip(rows) {
+                match (total.as_mut(), row) {
+                    (Some(total), Some(row)) => {
+                        total.iter_mut().zip(row).for_each(|(a, b)| *a += weight * b);
+                    }
+                    (None, Some(row)) => *total = Some(row.into_iter().map(|b| weight * b).collect()),
+                    (_, None) => {}
+                }
+            }
+        }
+        results.push(result);
+    }
+    Ok((sum, results))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_everything_once() {
+        for (count, workers) in [(8, 2), (7, 3), (1, 4), (24, 5)] {
+            let all: Vec<usize> = parts(count, workers).into_iter().flatten().collect();
+            assert_eq!(all, (0..count).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn gradients_are_the_mean_over_the_batch() {
+        let values = [1.0_f32, 2.0, 6.0];
+        let work = |_: &mut (), part: std::ops::Range<usize>| {
+            let mean = values[part.clone()].iter().sum::<f32>() / part.len() as f32;
+            Ok((vec![Some(vec![mean]), None], part.len()))
+        };
+        let (rows, lens) = update(&mut [(), ()], &parts(3, 2), work).unwrap();
+        assert!((rows[0].as_ref().unwrap()[0] - 3.0).abs() < 1e-6);
+        assert_eq!(rows[1], None);
+        assert_eq!(lens, vec![1, 2]);
+    }
+}

@@ -1,0 +1,120 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+//! Training runs: stopping and going on equals not stopping, and the loss falls.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use infinity_engine::api::{DeviceChoice, EngineError};
+use infinity_engine::device;
+use infinity_engine::train::checkpoint::Checkpoint;
+use infinity_engine::train::{Limits, Progress, TrainConfig, run};
+
+const VAE: &str = r#"{
+  "kind": "vae", "seed": 3,
+  "vae": { "codebook_dim": 8, "patch_size": 16, "stem": 8, "base_ch": 24,
+    "encoder_res_blocks": 1, "decoder_res_blocks": 1, "encoder_ch_mult": [1, 1], "decoder_ch_mult": [1, 1] },
+  "optimizer": { "ema_decay": 0.9, "workers": 2 },
+  "phases": [ { "steps": STEPS, "batch": 2, "scale_count": 3, "ratios": [1.0, 1.5], "learning_rate": [0.002, 0.002] } ],
+  "log_every": 1, "save_every": 1000
+}"#;
+
+const TRANSFORMER: &str = r#"{
+  "kind": "transformer", "seed": 3, "vae_folder": "VAE",
+  "transformer": { "depth": 2, "width": 32, "heads": 2, "mlp_hidden": 64, "block_chunks": 1,
+    "text_channels": 128, "text_maxlen": 64, "codebook_dim": 8, "patchify": false },
+  "text": { "d_model": 128, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "vocab_size": 0 },
+  "loss": { "caption_steps": 3, "pool": 40 },
+  "optimizer": { "ema_decay": 0.9, "workers": 2 },
+  "phases": [ { "steps": STEPS, "batch": 3, "scale_count": 3, "ratios": [1.0], "learning_rate": [0.002, 0.002] } ],
+  "log_every": 1, "save_every": 1000
+}"#;
+
+fn config(text: &str, steps: u32, vae: &Path) -> TrainConfig {
+    let text = text.replace("STEPS", &steps.to_string()).replace("VAE", vae.to_str().unwrap());
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Runs `config` into `out`, stopping after `stop` updates, and returns the losses.
+fn train(config: &TrainConfig, out: &Path, resume: bool, stop: u64) -> Result<Vec<f32>, EngineError> {
+    let device = device::open(DeviceChoice::Cpu)?;
+    let made = Cell::new(0);
+    let limits = Limits { resume, until: None, cancelled: &|| made.get() >= stop };
+    let mut losses = Vec::new();
+    run(config, &device, out, &limits, &mut |progress| {
+        if let Progress::Line(line) = progress {
+            made.set(made.get() + 1);
+            losses.push(line.loss);
+        }
+    })?;
+    Ok(losses)
+}
+
+fn same_after_stop(text: &str, vae: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    let config = config(text, 6, vae);
+    let straight = train(&config, &whole, false, 100).unwrap();
+    let mut stopped = train(&config, &parts, false, 2).unwrap();
+    assert_eq!(stopped.len(), 2);
+    stopped.extend(train(&config, &parts, true, 100).unwrap());
+    assert_eq!(straight, stopped);
+    let load = |folder: &Path| Checkpoint::load(&folder.join("checkpoint.safetensors")).unwrap();
+    let (a, b) = (load(&whole), load(&parts));
+    assert_eq!(a.step, 6);
+    assert_eq!(a.step, b.step);
+    assert_eq!(a.state, b.state);
+}
+
+fn small_vae(folder: &Path) {
+    train(&config(VAE, 2, folder), folder, false, 100).unwrap();
+}
+
+#[test]
+fn tokenizer_run_resumes_to_the_bit() {
+    same_after_stop(VAE, Path::new("unused"));
+}
+
+#[test]
+fn transformer_run_resumes_to_the_bit() {
+    let vae = tempfile::tempdir().unwrap();
+    small_vae(vae.path());
+    same_after_stop(TRANSFORMER, vae.path());
+}
+
+#[test]
+fn losses_fall() {
+    let vae = tempfile::tempdir().unwrap();
+    let losses = train(&config(VAE, 60, vae.path()), vae.path(), false, 1000).unwrap();
+    let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
+    assert!(mean(&losses[50..]) < 0.7 * mean(&losses[..5]), "{losses:?}");
+    let out = tempfile::tempdir().unwrap();
+    let losses = train(&config(TRANSFORMER, 60, vae.path()), out.path(), false, 1000).unwrap();
+    assert!(mean(&losses[50..]) < 0.8 * mean(&losses[..5]), "{losses:?}");
+    assert!(out.path().join("model/transformer.safetensors").exists());
+    assert!(out.path().join("sheet.png").exists());
+}
+
+#[test]
+fn another_network_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    small_vae(folder.path());
+    let other = VAE.replace("\"codebook_dim\": 8", "\"codebook_dim\": 16");
+    let error = train(&config(&other, 3, folder.path()), folder.path(), true, 100).unwrap_err();
+    assert!(error.to_string().contains("conv_out"), "{error}");
+}
+
+#[test]
+fn a_cut_checkpoint_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    small_vae(folder.path());
+    let path = folder.path().join("checkpoint.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let error = train(&config(VAE, 3, folder.path()), folder.path(), true, 100).unwrap_err();
+    assert!(error.to_string().contains("checkpoint"), "{error}");
+}
