@@ -37,7 +37,8 @@ pub enum Preset {
 }
 
 impl Preset {
-    fn model(self) -> ModelConfig {
+    /// Sizes of the transformer.
+    pub fn model(self) -> ModelConfig {
         match self {
             Self::M125 => ModelConfig::m125(32),
             Self::Starter => ModelConfig {
@@ -54,7 +55,8 @@ impl Preset {
         }
     }
 
-    fn vae(self) -> VaeConfig {
+    /// Sizes of the picture tokenizer.
+    pub fn vae(self) -> VaeConfig {
         match self {
             Self::M125 => VaeConfig::published_f16(32),
             Self::Starter => VaeConfig {
@@ -70,8 +72,8 @@ impl Preset {
         }
     }
 
-    /// The text encoder; that of the published model is larger than its transformer and left out.
-    fn text(self) -> Option<T5Config> {
+    /// Sizes of the text encoder; that of the published model is larger than its transformer and left out.
+    pub fn text(self) -> Option<T5Config> {
         let small = T5Config { d_model: 128, d_kv: 32, d_ff: 256, num_layers: 2, num_heads: 4, vocab_size: 1024, ..T5Config::default() };
         (self == Self::Starter).then_some(small)
     }

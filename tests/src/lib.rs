@@ -1,4 +1,5 @@
 //! What several tests share.
 
+pub mod models;
 pub mod scripted;
 pub mod tolerance;

@@ -79,7 +79,8 @@ macro_rules! failed_from {
     ($($error:ty),*) => {
         $(impl From<$error> for CliError {
             fn from(error: $error) -> Self {
-                Self::Failed(error.into())
+                // These say their cause themselves.
+                Self::failed(error.to_string())
             }
         })*
     };

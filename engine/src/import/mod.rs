@@ -89,7 +89,32 @@ pub fn import(spec: &ImportSpec, progress: &mut dyn FnMut(&str)) -> Result<(), E
     );
     model.about.clone_from(&spec.about);
     let beside = folder_beside(&spec.out)?;
-    let folder = beside.path();
+    let parts = Parts { transformer: (transformer, transformer_file), vae: (vae, vae_file), text: (text, text_file) };
+    // The user knows nothing of the folder beside.
+    fill(beside.path(), spec, parts, &model, &text_config, progress).map_err(|error| match error {
+        EngineError::Write { source, .. } => EngineError::Write { path: spec.out.clone(), source },
+        error => error,
+    })?;
+    put_in_place(beside, &spec.out)
+}
+
+/// Networks without weights, and the files that have them.
+struct Parts {
+    transformer: (Transformer, WeightFile),
+    vae: (Vae, WeightFile),
+    text: (T5Encoder, WeightFile),
+}
+
+/// Writes everything into `folder`.
+fn fill(
+    folder: &Path,
+    spec: &ImportSpec,
+    parts: Parts,
+    model: &ModelJson,
+    text_config: &T5Config,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), EngineError> {
+    let Parts { transformer: (mut transformer, transformer_file), vae: (mut vae, vae_file), text: (mut text, text_file) } = parts;
     let text_folder = folder.join(&model.files.text);
     std::fs::create_dir(&text_folder).map_err(|error| EngineError::write(&text_folder, error))?;
     progress("writing the transformer");
@@ -99,12 +124,13 @@ pub fn import(spec: &ImportSpec, progress: &mut dyn FnMut(&str)) -> Result<(), E
     convert(&mut vae, &vae_file, &KeyMap::vae(), folder.join(&model.files.vae), spec.kind)?;
     progress("writing the text encoder");
     convert(&mut text, &text_file, &KeyMap::text(), text_folder.join("model.safetensors"), spec.kind)?;
-    let text_json = serde_json::to_vec_pretty(&text_config).map_err(json)?;
+    let text_json = serde_json::to_vec_pretty(text_config)
+        .map_err(|error| EngineError::internal(format!("writing sizes: {error}")))?;
     atomic_write(text_folder.join("config.json"), &text_json)?;
+    let tokenizer_path = spec.text.join("tokenizer.json");
     let words = std::fs::read(&tokenizer_path).map_err(|error| EngineError::read(&tokenizer_path, error))?;
     atomic_write(text_folder.join("tokenizer.json"), &words)?;
-    model.write(ModelFolder::description_path(folder))?;
-    put_in_place(beside, &spec.out)
+    model.write(ModelFolder::description_path(folder))
 }
 
 /// Refuses a place where something is.

@@ -39,6 +39,12 @@ impl<'a> Shapes<'a> {
         self.names.keys().filter_map(number).collect()
     }
 
+    /// The shapes fit no network that can be built.
+    fn no_network(&self, error: &EngineError) -> EngineError {
+        let reason = format!("its shapes are not those of {}: {error} Choose another file", self.what);
+        EngineError::bad_model(self.file.path(), reason)
+    }
+
     fn refused(&self, why: &str) -> EngineError {
         let reason = format!("{why}, so these are not the weights of {}; choose another file", self.what);
         EngineError::bad_model(self.file.path(), reason)
@@ -48,7 +54,7 @@ impl<'a> Shapes<'a> {
 /// Sizes of the tokenizer in `file`.
 ///
 /// # Errors
-/// [`EngineError::BadModel`] or [`EngineError::BadSetting`] when these are no sizes of a tokenizer.
+/// [`EngineError::BadModel`] when these are no sizes of a tokenizer.
 pub(super) fn vae_sizes(file: &WeightFile) -> Result<VaeConfig, EngineError> {
     let shapes = Shapes::new(file, &KeyMap::vae(), "a picture tokenizer of this family");
     let base_ch = shapes.axis::<4>("encoder.conv_in.weight", 0)?;
@@ -84,14 +90,14 @@ pub(super) fn vae_sizes(file: &WeightFile) -> Result<VaeConfig, EngineError> {
         encoder_ch_mult,
         decoder_ch_mult,
     };
-    config.check()?;
+    config.check().map_err(|error| shapes.no_network(&error))?;
     Ok(config)
 }
 
 /// Sizes of the transformer in `file`, which draws codes of `codebook_dim` bits.
 ///
 /// # Errors
-/// [`EngineError::BadModel`] or [`EngineError::BadSetting`] when these are no sizes of a transformer.
+/// [`EngineError::BadModel`] when these are no sizes of a transformer.
 pub(super) fn transformer_sizes(file: &WeightFile, codebook_dim: usize) -> Result<ModelConfig, EngineError> {
     let shapes = Shapes::new(file, &KeyMap::published(), "an Infinity transformer");
     let width = shapes.axis::<3>("pos_start", 2)?;
@@ -120,7 +126,7 @@ pub(super) fn transformer_sizes(file: &WeightFile, codebook_dim: usize) -> Resul
         codebook_dim,
         patchify,
     };
-    config.check()?;
+    config.check().map_err(|error| shapes.no_network(&error))?;
     Ok(config)
 }
 
