@@ -37,14 +37,25 @@ fn is_there(program: &str) -> bool {
 /// Starts a display of 1280×800 whose pixels lie in a file under `folder`.
 fn start_display(folder: &Path) -> (Owned, String) {
     let mut child = Command::new("Xvfb")
-        .args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-fbdir"])
+        .args([
+            "-displayfd",
+            "1",
+            "-screen",
+            "0",
+            "1280x800x24",
+            "-nolisten",
+            "tcp",
+            "-fbdir",
+        ])
         .arg(folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut number = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut number).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut number)
+        .unwrap();
     (Owned(child), format!(":{}", number.trim()))
 }
 
@@ -59,7 +70,9 @@ fn colours(folder: &Path) -> usize {
 }
 
 fn pngs(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();
@@ -98,7 +111,11 @@ fn a_keypress_in_a_real_window_draws_a_picture() {
     let pictures = home.join("Pictures");
     std::fs::create_dir_all(home.join(".config")).unwrap();
     std::fs::create_dir_all(&pictures).unwrap();
-    std::fs::write(home.join(".config/user-dirs.dirs"), "XDG_PICTURES_DIR=\"$HOME/Pictures\"\n").unwrap();
+    std::fs::write(
+        home.join(".config/user-dirs.dirs"),
+        "XDG_PICTURES_DIR=\"$HOME/Pictures\"\n",
+    )
+    .unwrap();
     let (_display, name) = start_display(folder.path());
     let program = Command::new(env!("CARGO_BIN_EXE_infinity"))
         .args(["--device", "cpu", "--model"])
@@ -112,13 +129,21 @@ fn a_keypress_in_a_real_window_draws_a_picture() {
         .spawn()
         .unwrap();
     let mut program = Owned(program);
-    wait_for("window shown", Duration::from_secs(60), || (colours(folder.path()) > 8).then_some(()));
+    wait_for("window shown", Duration::from_secs(60), || {
+        (colours(folder.path()) > 8).then_some(())
+    });
     let mut last_press = None::<Instant>;
     let picture = wait_for("picture saved", Duration::from_secs(120), || {
-        assert!(program.0.try_wait().unwrap().is_none(), "the window closed by itself");
+        assert!(
+            program.0.try_wait().unwrap().is_none(),
+            "the window closed by itself"
+        );
         if last_press.is_none_or(|at| at.elapsed() > Duration::from_secs(3)) {
             last_press = Some(Instant::now());
-            let keys = Command::new("xdotool").args(["key", "ctrl+Return"]).env("DISPLAY", &name).status();
+            let keys = Command::new("xdotool")
+                .args(["key", "ctrl+Return"])
+                .env("DISPLAY", &name)
+                .status();
             assert!(keys.unwrap().success());
         }
         pngs(&pictures).into_iter().next()
@@ -126,5 +151,8 @@ fn a_keypress_in_a_real_window_draws_a_picture() {
     let recipe = infinity::recipe::read_recipe(&picture).unwrap();
     assert!(!recipe.spec.prompt.is_empty());
     let image = image::open(&picture).unwrap();
-    assert_eq!((image.width(), image.height()), (recipe.width, recipe.height));
+    assert_eq!(
+        (image.width(), image.height()),
+        (recipe.width, recipe.height)
+    );
 }

@@ -74,7 +74,15 @@ impl Preset {
 
     /// Sizes of the text encoder; that of the published model is larger than its transformer and left out.
     pub fn text(self) -> Option<T5Config> {
-        let small = T5Config { d_model: 128, d_kv: 32, d_ff: 256, num_layers: 2, num_heads: 4, vocab_size: 1024, ..T5Config::default() };
+        let small = T5Config {
+            d_model: 128,
+            d_kv: 32,
+            d_ff: 256,
+            num_layers: 2,
+            num_heads: 4,
+            vocab_size: 1024,
+            ..T5Config::default()
+        };
         (self == Self::Starter).then_some(small)
     }
 }
@@ -106,8 +114,13 @@ pub struct Report {
 impl Report {
     /// Seconds of the parts whose name starts with `start`: first and warm run.
     pub fn sum(&self, start: &str) -> (f32, f32) {
-        let chosen = self.parts.iter().filter(|part| part.name.starts_with(start));
-        chosen.fold((0.0, 0.0), |sum, part| (sum.0 + part.first_secs, sum.1 + part.warm_secs))
+        let chosen = self
+            .parts
+            .iter()
+            .filter(|part| part.name.starts_with(start));
+        chosen.fold((0.0, 0.0), |sum, part| {
+            (sum.0 + part.first_secs, sum.1 + part.warm_secs)
+        })
     }
 }
 
@@ -143,10 +156,18 @@ pub fn run(preset: Preset, device: &OpenDevice, warm_runs: usize) -> Result<Repo
             continue;
         }
         for (known, new) in parts.iter_mut().zip(times) {
-            known.warm_secs = if run == 1 { new.first_secs } else { known.warm_secs.min(new.first_secs) };
+            known.warm_secs = if run == 1 {
+                new.first_secs
+            } else {
+                known.warm_secs.min(new.first_secs)
+            };
         }
     }
-    Ok(Report { device: device.info.clone(), parameters, parts })
+    Ok(Report {
+        device: device.info.clone(),
+        parameters,
+        parts,
+    })
 }
 
 impl Networks {
@@ -167,19 +188,35 @@ impl Networks {
                 let count = (TEXT_TOKENS * config.text_channels) as u64;
                 let values: Vec<f32> = (0..count).map(|i| stream.cut_normal(i)).collect();
                 let data = TensorData::new(values, [1, TEXT_TOKENS, config.text_channels]);
-                TextFeatures { padded: Tensor::from_data(data, self.transformer.device()), lens: vec![TEXT_TOKENS] }
+                TextFeatures {
+                    padded: Tensor::from_data(data, self.transformer.device()),
+                    lens: vec![TEXT_TOKENS],
+                }
             }
         };
-        let spec = GenerateSpec { cfg: vec![CFG], ..GenerateSpec::new("", 1) };
+        let spec = GenerateSpec {
+            cfg: vec![CFG],
+            ..GenerateSpec::new("", 1)
+        };
         let plan = Plan::new(&spec, SCALES, config.depth)?;
-        let mut watch = Watch { begun: Instant::now(), parts, sums: Vec::new() };
+        let mut watch = Watch {
+            begun: Instant::now(),
+            parts,
+            sums: Vec::new(),
+        };
         generate(&self.transformer, text, None, &plan, &mut watch)?;
-        let Watch { mut parts, sums, .. } = watch;
+        let Watch {
+            mut parts, sums, ..
+        } = watch;
         let last = plan.schedule.scales.len();
         for (index, (scale, sum)) in plan.schedule.scales.iter().zip(sums).enumerate() {
             let begun = Instant::now();
             self.vae.picture(&sum.at(*scale), *scale)?;
-            let name = if index + 1 == last { "decode".to_owned() } else { format!("preview {}", index + 1) };
+            let name = if index + 1 == last {
+                "decode".to_owned()
+            } else {
+                format!("preview {}", index + 1)
+            };
             parts.push(part(&name, scale.tokens(), begun));
         }
         Ok(parts)
@@ -187,13 +224,20 @@ impl Networks {
 }
 
 fn part(name: &str, tokens: usize, begun: Instant) -> PartTime {
-    PartTime { name: name.to_owned(), tokens, first_secs: begun.elapsed().as_secs_f32(), warm_secs: 0.0 }
+    PartTime {
+        name: name.to_owned(),
+        tokens,
+        first_secs: begun.elapsed().as_secs_f32(),
+        warm_secs: 0.0,
+    }
 }
 
 /// Reads a value back, so that the device has finished.
 fn wait_for(tensor: &Tensor<3>) -> Result<(), EngineError> {
     let values = tensor.clone().sum().try_into_vec_as::<f32>();
-    values.map(|_| ()).map_err(|error| EngineError::internal(format!("reading back: {error}")))
+    values
+        .map(|_| ())
+        .map_err(|error| EngineError::internal(format!("reading back: {error}")))
 }
 
 /// Times the scales; their logits are read back by the drawing loop, so each is finished when told.
@@ -206,7 +250,11 @@ struct Watch {
 impl Watcher for Watch {
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
         let Scale { h, w } = view.scale;
-        self.parts.push(part(&format!("scale {}", view.index + 1), h * w, self.begun));
+        self.parts.push(part(
+            &format!("scale {}", view.index + 1),
+            h * w,
+            self.begun,
+        ));
         self.sums.extend(view.sums.first().cloned());
         self.begun = Instant::now();
         Ok(())

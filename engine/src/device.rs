@@ -36,10 +36,15 @@ fn adapters() -> Vec<Found> {
     let listed = std::panic::catch_unwind(|| {
         let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
         // Starting OpenGL too would take time, and prints complaints where there is no desktop.
-        let wanted = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
+        let wanted = wgpu::InstanceDescriptor {
+            backends,
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        };
         let instance = wgpu::Instance::new(wanted);
         let list = pollster::block_on(instance.enumerate_adapters(backends));
-        list.iter().map(|adapter| (adapter.get_info(), adapter.limits())).collect::<Vec<_>>()
+        list.iter()
+            .map(|adapter| (adapter.get_info(), adapter.limits()))
+            .collect::<Vec<_>>()
     });
     let Ok(listed) = listed else {
         tracing::warn!("asking for graphics adapters failed; going on without them");
@@ -60,7 +65,11 @@ fn adapters() -> Vec<Found> {
                 wgpu::DeviceType::Cpu => BurnKind::Cpu,
                 wgpu::DeviceType::Other => BurnKind::DefaultDevice,
             };
-            let kind = if info.device_type == wgpu::DeviceType::Cpu { DeviceKind::Software } else { DeviceKind::Gpu };
+            let kind = if info.device_type == wgpu::DeviceType::Cpu {
+                DeviceKind::Software
+            } else {
+                DeviceKind::Gpu
+            };
             Found {
                 burn,
                 info: DeviceInfo {
@@ -69,7 +78,9 @@ fn adapters() -> Vec<Found> {
                     backend: format!("{:?}", info.backend),
                     reason: String::new(),
                 },
-                max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+                max_binding: limits
+                    .max_storage_buffer_binding_size
+                    .min(limits.max_buffer_size),
             }
         })
         .collect();
@@ -98,7 +109,10 @@ fn cpu(reason: &str) -> OpenDevice {
 /// Everything found, the one that [`DeviceChoice::Auto`] takes first.
 pub fn list() -> Vec<DeviceInfo> {
     let found = adapters();
-    let gpus = found.iter().filter(|f| f.info.kind == DeviceKind::Gpu).count();
+    let gpus = found
+        .iter()
+        .filter(|f| f.info.kind == DeviceKind::Gpu)
+        .count();
     let mut infos: Vec<DeviceInfo> = Vec::new();
     for (place, f) in found.into_iter().enumerate() {
         let mut info = f.info;
@@ -111,7 +125,11 @@ pub fn list() -> Vec<DeviceInfo> {
         };
         infos.push(info);
     }
-    let reason = if gpus == 0 { "chosen: no graphics processor was found" } else { "not chosen; ask for it with --device cpu" };
+    let reason = if gpus == 0 {
+        "chosen: no graphics processor was found"
+    } else {
+        "not chosen; ask for it with --device cpu"
+    };
     let place = if gpus == 0 { 0 } else { gpus };
     infos.insert(place, cpu(reason).info);
     infos
@@ -148,7 +166,10 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
 fn graphics(found: &Found, reason: &str) -> OpenDevice {
     OpenDevice {
         device: Device::wgpu(found.burn.clone()),
-        info: DeviceInfo { reason: reason.to_owned(), ..found.info.clone() },
+        info: DeviceInfo {
+            reason: reason.to_owned(),
+            ..found.info.clone()
+        },
         max_elements: (found.max_binding / VALUE_BYTES) as usize,
     }
 }

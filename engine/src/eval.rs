@@ -66,7 +66,10 @@ impl GroupScore {
             let place = match self.attributes.iter().position(|a| a.name == name) {
                 Some(place) => place,
                 None => {
-                    self.attributes.push(AttributeScore { name: name.to_owned(), ..AttributeScore::default() });
+                    self.attributes.push(AttributeScore {
+                        name: name.to_owned(),
+                        ..AttributeScore::default()
+                    });
                     self.attributes.len() - 1
                 }
             };
@@ -112,31 +115,59 @@ impl Watcher for Quiet {
 ///
 /// # Errors
 /// [`EngineError::BadSetting`] for a meaningless spec, else what drawing returns.
-pub fn evaluate(bundle: &Bundle, spec: &EvalSpec, progress: &mut dyn FnMut(usize, usize)) -> Result<EvalReport, EngineError> {
+pub fn evaluate(
+    bundle: &Bundle,
+    spec: &EvalSpec,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<EvalReport, EngineError> {
     let mut wish = GenerateSpec::new("", spec.seed);
     wish.ratio = spec.ratio;
     wish.scale_count = Some(spec.scale_count.unwrap_or(bundle.info.scale_count));
     wish.cfg = vec![spec.cfg.unwrap_or(bundle.info.cfg)];
     wish.tau = vec![spec.tau.unwrap_or(bundle.info.tau)];
-    let mut plan = Plan::new(&wish, bundle.info.scale_count, bundle.transformer.config.depth)?;
+    let mut plan = Plan::new(
+        &wish,
+        bundle.info.scale_count,
+        bundle.transformer.config.depth,
+    )?;
     let (reconstruction_psnr, reconstructions) = through_tokenizer(bundle, spec, &plan.schedule)?;
-    let groups = [("seen", Split::Train, false), ("held_out", Split::HeldOut, false), ("free", Split::Any, true)];
+    let groups = [
+        ("seen", Split::Train, false),
+        ("held_out", Split::HeldOut, false),
+        ("free", Split::Any, true),
+    ];
     let total = groups.len() * spec.prompts;
     let mut scores = Vec::new();
     for (group_index, (name, split, free)) in groups.into_iter().enumerate() {
         let stream = Stream::new(spec.seed ^ 0xE7A1, group_index as u64);
-        let mut score = GroupScore { group: name.to_owned(), ..GroupScore::default() };
+        let mut score = GroupScore {
+            group: name.to_owned(),
+            ..GroupScore::default()
+        };
         let mut first = 0;
         while first < spec.prompts {
             let count = BATCH.min(spec.prompts - first);
-            let seeds: Vec<u64> = (first..first + count).map(|index| stream.bits(index as u64)).collect();
-            let cards: Vec<Postcard> = seeds.iter().map(|&seed| Postcard::sample(seed, split)).collect();
+            let seeds: Vec<u64> = (first..first + count)
+                .map(|index| stream.bits(index as u64))
+                .collect();
+            let cards: Vec<Postcard> = seeds
+                .iter()
+                .map(|&seed| Postcard::sample(seed, split))
+                .collect();
             let caption = |(card, &seed): (&Postcard, &u64)| {
-                if free { Caption::free(card, seed) } else { Caption::regular(card, seed) }
+                if free {
+                    Caption::free(card, seed)
+                } else {
+                    Caption::regular(card, seed)
+                }
             };
             let captions: Vec<Caption> = cards.iter().zip(&seeds).map(caption).collect();
             plan.seeds = seeds;
-            for ((image, card), caption) in draw(bundle, &plan, &captions)?.iter().zip(&cards).zip(&captions) {
+            for ((image, card), caption) in draw(bundle, &plan, &captions)?
+                .iter()
+                .zip(&cards)
+                .zip(&captions)
+            {
                 score.count(&check(image, card, caption.named));
             }
             first += count;
@@ -154,34 +185,61 @@ pub fn evaluate(bundle: &Bundle, spec: &EvalSpec, progress: &mut dyn FnMut(usize
     })
 }
 
-fn draw(bundle: &Bundle, plan: &Plan, captions: &[Caption]) -> Result<Vec<crate::api::Rgb8Image>, EngineError> {
-    let prompts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
+fn draw(
+    bundle: &Bundle,
+    plan: &Plan,
+    captions: &[Caption],
+) -> Result<Vec<crate::api::Rgb8Image>, EngineError> {
+    let prompts: Vec<&str> = captions
+        .iter()
+        .map(|caption| caption.text.as_str())
+        .collect();
     let text = bundle.encode(&prompts)?;
     match generate(&bundle.transformer, text, None, plan, &mut Quiet)? {
         Outcome::Done(sums) => {
             let last = plan.schedule.last();
-            sums.iter().map(|sum| bundle.preview(sum, last, last)).collect()
+            sums.iter()
+                .map(|sum| bundle.preview(sum, last, last))
+                .collect()
         }
         Outcome::Cancelled => Err(EngineError::internal("drawing stopped by nobody")),
     }
 }
 
 /// Signal-to-noise ratio and read-back of painted held-out postcards through the tokenizer.
-fn through_tokenizer(bundle: &Bundle, spec: &EvalSpec, schedule: &ScaleSchedule) -> Result<(f32, GroupScore), EngineError> {
+fn through_tokenizer(
+    bundle: &Bundle,
+    spec: &EvalSpec,
+    schedule: &ScaleSchedule,
+) -> Result<(f32, GroupScore), EngineError> {
     let stream = Stream::new(spec.seed ^ 0x9EC0, 0);
     let (width, height) = schedule.size_px();
-    let mut score = GroupScore { group: "reconstructions".to_owned(), ..GroupScore::default() };
+    let mut score = GroupScore {
+        group: "reconstructions".to_owned(),
+        ..GroupScore::default()
+    };
     let (mut square, mut values) = (0.0_f64, 0_usize);
     let mut first = 0;
     while first < spec.prompts {
         let count = BATCH.min(spec.prompts - first);
-        let seeds: Vec<u64> = (first..first + count).map(|index| stream.bits(index as u64)).collect();
-        let cards: Vec<Postcard> = seeds.iter().map(|&seed| Postcard::sample(seed, Split::HeldOut)).collect();
-        let painted: Vec<_> = cards.iter().zip(&seeds).map(|(card, &seed)| paint(card, seed, width, height)).collect();
+        let seeds: Vec<u64> = (first..first + count)
+            .map(|index| stream.bits(index as u64))
+            .collect();
+        let cards: Vec<Postcard> = seeds
+            .iter()
+            .map(|&seed| Postcard::sample(seed, Split::HeldOut))
+            .collect();
+        let painted: Vec<_> = cards
+            .iter()
+            .zip(&seeds)
+            .map(|(card, &seed)| paint(card, seed, width, height))
+            .collect();
         let again = reconstruct(&bundle.vae, &painted, &schedule.scales)?;
         for (((card, &seed), before), after) in cards.iter().zip(&seeds).zip(&painted).zip(&again) {
             let differences = before.pixels.iter().zip(after.pixels.iter());
-            square += differences.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
+            square += differences
+                .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+                .sum::<f64>();
             values += before.pixels.len();
             score.count(&check(after, card, Caption::regular(card, seed).named));
         }

@@ -16,7 +16,13 @@ pub struct Linear {
 
 impl Linear {
     /// A layer whose weights come later, through [`Network::slots`].
-    pub fn new(inputs: usize, outputs: usize, with_bias: bool, init: Init, device: &Device) -> Self {
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        with_bias: bool,
+        init: Init,
+        device: &Device,
+    ) -> Self {
         Self {
             weight: Tensor::zeros([1, 1], device),
             bias: with_bias.then(|| Tensor::zeros([1], device)),
@@ -43,9 +49,19 @@ impl Linear {
 impl Network for Linear {
     fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
         let shape = [self.outputs, self.inputs];
-        slots.add(format!("{prefix}weight"), &mut self.weight, shape, self.init);
+        slots.add(
+            format!("{prefix}weight"),
+            &mut self.weight,
+            shape,
+            self.init,
+        );
         if let Some(bias) = &mut self.bias {
-            slots.add(format!("{prefix}bias"), bias, [self.outputs], Init::Constant(0.0));
+            slots.add(
+                format!("{prefix}bias"),
+                bias,
+                [self.outputs],
+                Init::Constant(0.0),
+            );
         }
     }
 }

@@ -28,7 +28,9 @@ impl Stream {
 
     /// 64 random bits at `counter`.
     pub const fn bits(&self, counter: u64) -> u64 {
-        mix(self.key.wrapping_add(counter.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+        mix(self
+            .key
+            .wrapping_add(counter.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
 
     /// A number in [0, 1) at `counter`, a multiple of 2⁻⁵³.

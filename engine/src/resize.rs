@@ -39,16 +39,25 @@ impl Axis {
                     let first = (source as usize).min(input - 1);
                     let lambda = source - first as f32;
                     if first + 1 < input {
-                        Tap { first, weights: vec![1.0 - lambda, lambda] }
+                        Tap {
+                            first,
+                            weights: vec![1.0 - lambda, lambda],
+                        }
                     } else {
-                        Tap { first, weights: vec![1.0] }
+                        Tap {
+                            first,
+                            weights: vec![1.0],
+                        }
                     }
                 }
                 Filter::Area => {
                     let first = place * input / output;
                     let end = ((place + 1) * input).div_ceil(output);
                     let count = end - first;
-                    Tap { first, weights: vec![1.0 / count as f32; count] }
+                    Tap {
+                        first,
+                        weights: vec![1.0 / count as f32; count],
+                    }
                 }
             })
             .collect();

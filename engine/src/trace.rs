@@ -31,7 +31,11 @@ impl Trace {
     /// # Errors
     /// As drawing.
     pub fn draw(bundle: &Bundle, spec: &GenerateSpec) -> Result<Self, EngineError> {
-        let plan = Plan::new(spec, bundle.info.scale_count, bundle.transformer.config.depth)?;
+        let plan = Plan::new(
+            spec,
+            bundle.info.scale_count,
+            bundle.transformer.config.depth,
+        )?;
         let mut trace = Self::default();
         let ids = bundle.tokenizer.encode(&spec.prompt)?;
         let bytes = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
@@ -39,12 +43,19 @@ impl Trace {
         let text = bundle.encode(&[&spec.prompt])?;
         trace.tensor("text/t5_last_hidden_state", &text.padded)?;
         let wants_negative = plan.is_guided() && !spec.negative_prompt.is_empty();
-        let negative = wants_negative.then(|| bundle.encode(&[&spec.negative_prompt])).transpose()?;
+        let negative = wants_negative
+            .then(|| bundle.encode(&[&spec.negative_prompt]))
+            .transpose()?;
         if let Some(negative) = &negative {
             trace.tensor("text/neg_t5_last_hidden_state", &negative.padded)?;
         }
         let last = plan.schedule.last();
-        let mut watch = Watch { trace, bundle, last, failed: None };
+        let mut watch = Watch {
+            trace,
+            bundle,
+            last,
+            failed: None,
+        };
         generate(&bundle.transformer, text, negative, &plan, &mut watch)?;
         match watch.failed {
             Some(error) => Err(error),
@@ -56,11 +67,26 @@ impl Trace {
     ///
     /// # Errors
     /// [`EngineError::Read`] or [`EngineError::BadSetting`] for a file that is no picture.
-    pub fn take_apart(bundle: &Bundle, path: &Path, scale_count: Option<usize>) -> Result<Self, EngineError> {
+    pub fn take_apart(
+        bundle: &Bundle,
+        path: &Path,
+        scale_count: Option<usize>,
+    ) -> Result<Self, EngineError> {
         let (image, schedule) = read_picture(path, scale_count.unwrap_or(bundle.info.scale_count))?;
         let d = bundle.vae.config.codebook_dim;
-        let fold = if bundle.transformer.config.patchify { 2 } else { 1 };
-        let scales: Vec<Scale> = schedule.scales.iter().map(|s| Scale { h: fold * s.h, w: fold * s.w }).collect();
+        let fold = if bundle.transformer.config.patchify {
+            2
+        } else {
+            1
+        };
+        let scales: Vec<Scale> = schedule
+            .scales
+            .iter()
+            .map(|s| Scale {
+                h: fold * s.h,
+                w: fold * s.w,
+            })
+            .collect();
         let last = scales.last().copied().unwrap_or(Scale { h: 1, w: 1 });
         let mut trace = Self::default();
         let pixels = bundle.vae.pixels(&image);
@@ -72,7 +98,12 @@ impl Trace {
             .map_err(|error| EngineError::internal(format!("reading features: {error}")))?;
         let (bits, sum) = encode(&features, d, &scales);
         for (index, (bits, scale)) in bits.into_iter().zip(&scales).enumerate() {
-            trace.put(&format!("vae/s{index}/bit_labels"), Dtype::U8, &[1, 1, scale.h, scale.w, d], bits);
+            trace.put(
+                &format!("vae/s{index}/bit_labels"),
+                Dtype::U8,
+                &[1, 1, scale.h, scale.w, d],
+                bits,
+            );
         }
         trace.values("vae/z_quantized", &[1, d, last.h, last.w], sum.latents());
         let latents = Tensor::<4>::from_data(
@@ -97,22 +128,35 @@ impl Trace {
         let views = self
             .tensors
             .iter()
-            .map(|(name, (kind, shape, bytes))| Ok((name, TensorView::new(*kind, shape.clone(), bytes).map_err(bad)?)))
+            .map(|(name, (kind, shape, bytes))| {
+                Ok((
+                    name,
+                    TensorView::new(*kind, shape.clone(), bytes).map_err(bad)?,
+                ))
+            })
             .collect::<Result<Vec<_>, EngineError>>()?;
         let bytes = safetensors::serialize(views, None).map_err(bad)?;
         atomic_write(path, &bytes)
     }
 
     fn put(&mut self, name: &str, kind: Dtype, shape: &[usize], bytes: Vec<u8>) {
-        self.tensors.insert(name.to_owned(), (kind, shape.to_vec(), bytes));
+        self.tensors
+            .insert(name.to_owned(), (kind, shape.to_vec(), bytes));
     }
 
     fn values(&mut self, name: &str, shape: &[usize], values: &[f32]) {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.put(name, Dtype::F32, shape, bytes);
     }
 
-    fn tensor<const D: usize>(&mut self, name: &str, tensor: &Tensor<D>) -> Result<(), EngineError> {
+    fn tensor<const D: usize>(
+        &mut self,
+        name: &str,
+        tensor: &Tensor<D>,
+    ) -> Result<(), EngineError> {
         let values = tensor
             .try_to_vec_as::<f32>()
             .map_err(|error| EngineError::internal(format!("reading {name}: {error}")))?;
@@ -138,20 +182,36 @@ impl Watcher for Watch<'_> {
 
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
         let config = &self.bundle.transformer.config;
-        let (tokens, bits_per_token, d) = (view.scale.tokens(), config.token_bits(), config.codebook_dim);
+        let (tokens, bits_per_token, d) = (
+            view.scale.tokens(),
+            config.token_bits(),
+            config.codebook_dim,
+        );
         let fold = if config.patchify { 2 } else { 1 };
-        let (Some(logits), Some(bits), Some(sum)) = (view.logits.first(), view.bits.first(), view.sums.first()) else {
+        let (Some(logits), Some(bits), Some(sum)) =
+            (view.logits.first(), view.bits.first(), view.sums.first())
+        else {
             return Err(EngineError::internal("a scale without a picture"));
         };
         let name = |what: &str| format!("gen/s{}/{what}", view.index);
-        self.trace.values(&name("logits"), &[1, tokens, 2 * bits_per_token], logits);
-        self.trace.put(&name("bits"), Dtype::U8, &[1, tokens, bits_per_token], bits.clone());
+        self.trace
+            .values(&name("logits"), &[1, tokens, 2 * bits_per_token], logits);
+        self.trace.put(
+            &name("bits"),
+            Dtype::U8,
+            &[1, tokens, bits_per_token],
+            bits.clone(),
+        );
         let codes = [1, d, fold * self.last.h, fold * self.last.w];
-        self.trace.values(&name("summed_codes"), &codes, sum.latents());
+        self.trace
+            .values(&name("summed_codes"), &codes, sum.latents());
         if view.scale == self.last {
             self.trace.values("gen/final_codes", &codes, sum.latents());
             let latents = burn::tensor::TensorData::new(sum.latents().to_vec(), codes);
-            let pixels = self.bundle.vae.decode(Tensor::<4>::from_data(latents, self.bundle.vae.device()));
+            let pixels = self
+                .bundle
+                .vae
+                .decode(Tensor::<4>::from_data(latents, self.bundle.vae.device()));
             self.trace.tensor("gen/image01", &((pixels + 1.0) / 2.0))?;
         }
         Ok(())
@@ -159,7 +219,10 @@ impl Watcher for Watch<'_> {
 }
 
 /// A picture cut and resized to the nearest ratio of the table.
-fn read_picture(path: &Path, scale_count: usize) -> Result<(Rgb8Image, ScaleSchedule), EngineError> {
+fn read_picture(
+    path: &Path,
+    scale_count: usize,
+) -> Result<(Rgb8Image, ScaleSchedule), EngineError> {
     let refused = |error: image::ImageError| match error {
         image::ImageError::IoError(error) => EngineError::read(path, error),
         error => EngineError::BadSetting {
@@ -179,7 +242,10 @@ fn read_picture(path: &Path, scale_count: usize) -> Result<(Rgb8Image, ScaleSche
     let ratio = picture.height() as f32 / picture.width() as f32;
     let schedule = ScaleSchedule::nearest(ratio, scale_count)?;
     let (width, height) = schedule.size_px();
-    let rgb = picture.resize_to_fill(width, height, image::imageops::FilterType::Lanczos3).to_rgb8();
-    let image = Rgb8Image::new(width, height, rgb.into_raw()).ok_or_else(|| EngineError::internal("picture size"))?;
+    let rgb = picture
+        .resize_to_fill(width, height, image::imageops::FilterType::Lanczos3)
+        .to_rgb8();
+    let image = Rgb8Image::new(width, height, rgb.into_raw())
+        .ok_or_else(|| EngineError::internal("picture size"))?;
     Ok((image, schedule))
 }

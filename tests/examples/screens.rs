@@ -3,6 +3,14 @@
 //! `cargo run --release -p infinity-tests --example screens -- FOLDER [PART]`
 //! writes one PNG per state, size and theme whose name contains PART. Needs a
 //! Vulkan driver; a software one will do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::path::Path;
 

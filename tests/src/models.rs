@@ -14,7 +14,9 @@ use infinity_engine::weights::{Defaults, ModelFolder, ModelJson, Network, SaveTy
 
 /// The folder of a golden case.
 pub fn golden(case: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(case)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(case)
 }
 
 /// What imports the golden case `case` into `out`, to be drawn with four scales.
@@ -28,7 +30,11 @@ pub fn import_spec(case: &str, out: &Path) -> ImportSpec {
         kind: SaveType::F32,
         name: "Tiny".to_owned(),
         about: "Draws noise.".to_owned(),
-        defaults: Defaults { cfg: 3.0, tau: 0.5, scale_count: 4 },
+        defaults: Defaults {
+            cfg: 3.0,
+            tau: 0.5,
+            scale_count: 4,
+        },
     }
 }
 
@@ -40,23 +46,41 @@ pub fn tiny(out: &Path) {
 /// Makes a model folder of the starter's shape with random weights at `out`, to be timed.
 pub fn starter_shaped(out: &Path) {
     let (model, vae) = (Preset::Starter.model(), Preset::Starter.vae());
-    let text = Preset::Starter.text().expect("the starter has a text encoder");
+    let text = Preset::Starter
+        .text()
+        .expect("the starter has a text encoder");
     let open = device::open(DeviceChoice::Cpu).expect("there is a processor");
     std::fs::create_dir_all(out.join("text")).expect("the folder can be made");
     let write = |network: &mut dyn Network, name: &str| {
         network.initialise(1, &open.device);
-        save(network, out.join(name), SaveType::F16, &BTreeMap::new()).expect("the weights can be written");
+        save(network, out.join(name), SaveType::F16, &BTreeMap::new())
+            .expect("the weights can be written");
     };
-    write(&mut Transformer::new(&model, &open.device, usize::MAX), "transformer.safetensors");
-    write(&mut Vae::new(&vae, &open.device, usize::MAX), "vae.safetensors");
-    write(&mut T5Encoder::new(&text, &open.device), "text/model.safetensors");
+    write(
+        &mut Transformer::new(&model, &open.device, usize::MAX),
+        "transformer.safetensors",
+    );
+    write(
+        &mut Vae::new(&vae, &open.device, usize::MAX),
+        "vae.safetensors",
+    );
+    write(
+        &mut T5Encoder::new(&text, &open.device),
+        "text/model.safetensors",
+    );
     let json = |value| serde_json::to_value(value).expect("sizes are plain");
     let config = serde_json::to_vec(&text).expect("sizes are plain");
     std::fs::write(out.join("text/config.json"), config).expect("the file can be written");
     let words = golden("infinity-open").join("t5/tokenizer.json");
     std::fs::copy(words, out.join("text/tokenizer.json")).expect("the file can be copied");
-    let defaults = Defaults { cfg: 3.0, tau: 0.5, scale_count: 7 };
+    let defaults = Defaults {
+        cfg: 3.0,
+        tau: 0.5,
+        scale_count: 7,
+    };
     let vae = serde_json::to_value(&vae).expect("sizes are plain");
     let description = ModelJson::new("Starter-shaped", defaults, json(&model), vae);
-    description.write(ModelFolder::description_path(out)).expect("the file can be written");
+    description
+        .write(ModelFolder::description_path(out))
+        .expect("the file can be written");
 }

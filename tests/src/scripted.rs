@@ -1,4 +1,3 @@
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 //! An engine that does what a test tells it, and pictures for it.
 
 use std::sync::Arc;

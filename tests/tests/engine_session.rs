@@ -1,10 +1,20 @@
 //! Sessions with the real engine thread through its real channels, on a tiny model.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use infinity_engine::api::{DeviceChoice, DeviceKind, EngineError, Event, GenerateSpec, JobId, Request, Stage, Task};
+use infinity_engine::api::{
+    DeviceChoice, DeviceKind, EngineError, Event, GenerateSpec, JobId, Request, Stage, Task,
+};
 use infinity_engine::import::import;
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 use infinity_tests::models::{import_spec, tiny};
@@ -18,7 +28,11 @@ fn model() -> (tempfile::TempDir, PathBuf) {
 
 fn engine(model: Option<&Path>, previews: Previews) -> EngineHandle {
     let options = SpawnOptions::new(DeviceChoice::Cpu, model.map(Path::to_owned));
-    spawn(SpawnOptions { previews, ..options }).unwrap()
+    spawn(SpawnOptions {
+        previews,
+        ..options
+    })
+    .unwrap()
 }
 
 /// An engine that has loaded its model.
@@ -29,7 +43,9 @@ fn ready(model: &Path, previews: Previews) -> EngineHandle {
         other => panic!("{other:?}"),
     }
     match engine.wait_event() {
-        Some(Event::ModelLoaded { model }) => assert_eq!((model.name.as_str(), model.scale_count), ("Tiny", 4)),
+        Some(Event::ModelLoaded { model }) => {
+            assert_eq!((model.name.as_str(), model.scale_count), ("Tiny", 4))
+        }
         other => panic!("{other:?}"),
     }
     engine
@@ -47,8 +63,12 @@ fn events_of(engine: &EngineHandle, job: JobId) -> Vec<Event> {
     loop {
         let event = engine.wait_event().expect("the engine is there");
         let (own, ends) = match &event {
-            Event::ImageDone { job, .. } | Event::Cancelled { job } | Event::Failed { job, .. } => (Some(*job), true),
-            Event::Started { job, .. } | Event::Stage { job, .. } | Event::ScaleDone { job, .. } => (Some(*job), false),
+            Event::ImageDone { job, .. } | Event::Cancelled { job } | Event::Failed { job, .. } => {
+                (Some(*job), true)
+            }
+            Event::Started { job, .. }
+            | Event::Stage { job, .. }
+            | Event::ScaleDone { job, .. } => (Some(*job), false),
             _ => (None, false),
         };
         assert_eq!(own, Some(job), "{event:?}");
@@ -84,23 +104,49 @@ fn events_come_in_order() {
     let mut last_preview = None;
     for event in events_of(&engine, job) {
         told.push(match event {
-            Event::Started { schedule, size_px, notes, .. } => {
+            Event::Started {
+                schedule,
+                size_px,
+                notes,
+                ..
+            } => {
                 assert_eq!(schedule, [(1, 1), (2, 2), (3, 4), (6, 8)]);
                 assert_eq!(size_px, (128, 96));
                 assert_eq!(notes.len(), 1, "{notes:?}");
                 "started".to_owned()
             }
-            Event::Stage { stage: Stage::EncodingPrompt, .. } => "text".to_owned(),
-            Event::Stage { stage: Stage::Scale(index), .. } => format!("scale {index}"),
-            Event::Stage { stage: Stage::Decoding, .. } => "decoding".to_owned(),
-            Event::ScaleDone { scale_index, scale_count, preview, elapsed_secs, .. } => {
+            Event::Stage {
+                stage: Stage::EncodingPrompt,
+                ..
+            } => "text".to_owned(),
+            Event::Stage {
+                stage: Stage::Scale(index),
+                ..
+            } => format!("scale {index}"),
+            Event::Stage {
+                stage: Stage::Decoding,
+                ..
+            } => "decoding".to_owned(),
+            Event::ScaleDone {
+                scale_index,
+                scale_count,
+                preview,
+                elapsed_secs,
+                ..
+            } => {
                 assert_eq!(scale_count, 4);
                 assert!(elapsed_secs > 0.0);
                 let size = (preview.width, preview.height);
                 last_preview = Some(preview);
                 format!("done {scale_index} {size:?}")
             }
-            Event::ImageDone { image, spec, elapsed_secs, preview_share, .. } => {
+            Event::ImageDone {
+                image,
+                spec,
+                elapsed_secs,
+                preview_share,
+                ..
+            } => {
                 assert_eq!(Some(&image), last_preview.as_ref());
                 assert_eq!((spec.ratio, spec.scale_count), (0.75, Some(4)));
                 assert!(elapsed_secs > 0.0 && (0.0..1.0).contains(&preview_share));
@@ -110,8 +156,18 @@ fn events_come_in_order() {
         });
     }
     let wanted = [
-        "started", "text", "scale 0", "done 0 (16, 16)", "scale 1", "done 1 (32, 32)", "scale 2",
-        "done 2 (64, 48)", "scale 3", "decoding", "done 3 (128, 96)", "image",
+        "started",
+        "text",
+        "scale 0",
+        "done 0 (16, 16)",
+        "scale 1",
+        "done 1 (32, 32)",
+        "scale 2",
+        "done 2 (64, 48)",
+        "scale 3",
+        "decoding",
+        "done 3 (128, 96)",
+        "image",
     ];
     assert_eq!(told, wanted);
 }
@@ -124,7 +180,10 @@ fn the_same_wish_gives_the_same_picture() {
     assert_eq!(first.len(), 96 * 96 * 3);
     assert_eq!(picture(&engine, |_| ()), first);
     assert_ne!(picture(&engine, |spec| spec.seed = 6), first);
-    assert_ne!(picture(&engine, |spec| spec.prompt = "old boat".to_owned()), first);
+    assert_ne!(
+        picture(&engine, |spec| spec.prompt = "old boat".to_owned()),
+        first
+    );
     let negative = |spec: &mut GenerateSpec| spec.negative_prompt = "grey wall".to_owned();
     assert_ne!(picture(&engine, negative), first);
     // Previews and an engine of its own change nothing.
@@ -155,7 +214,10 @@ fn odd_prompts_are_drawn() {
     let job = draw(&engine, |spec| spec.prompt = "cherries ".repeat(5000));
     let events = events_of(&engine, job);
     match &events[0] {
-        Event::Started { notes, .. } => assert!(notes.iter().any(|note| note.contains("too long")), "{notes:?}"),
+        Event::Started { notes, .. } => assert!(
+            notes.iter().any(|note| note.contains("too long")),
+            "{notes:?}"
+        ),
         other => panic!("{other:?}"),
     }
     assert!(matches!(events.last(), Some(Event::ImageDone { .. })));
@@ -167,9 +229,18 @@ fn jobs_wait_for_each_other_and_can_be_stopped_while_waiting() {
     let engine = ready(&model, Previews::Full);
     let jobs = [1, 2, 3].map(|seed| draw(&engine, |spec| spec.seed = seed));
     engine.cancel(jobs[1]);
-    assert!(matches!(events_of(&engine, jobs[0]).last(), Some(Event::ImageDone { .. })));
-    assert!(matches!(events_of(&engine, jobs[1]).as_slice(), [Event::Cancelled { .. }]));
-    assert!(matches!(events_of(&engine, jobs[2]).last(), Some(Event::ImageDone { .. })));
+    assert!(matches!(
+        events_of(&engine, jobs[0]).last(),
+        Some(Event::ImageDone { .. })
+    ));
+    assert!(matches!(
+        events_of(&engine, jobs[1]).as_slice(),
+        [Event::Cancelled { .. }]
+    ));
+    assert!(matches!(
+        events_of(&engine, jobs[2]).last(),
+        Some(Event::ImageDone { .. })
+    ));
 }
 
 #[test]
@@ -220,7 +291,10 @@ fn meaningless_settings_fail_and_the_next_job_works() {
 #[test]
 fn without_a_model_jobs_fail() {
     let engine = engine(None, Previews::Budgeted);
-    assert!(matches!(engine.wait_event(), Some(Event::DeviceReady { .. })));
+    assert!(matches!(
+        engine.wait_event(),
+        Some(Event::DeviceReady { .. })
+    ));
     assert!(matches!(failure(&engine, |_| ()), EngineError::NoModel));
 }
 
@@ -228,9 +302,14 @@ fn without_a_model_jobs_fail() {
 fn a_device_that_is_not_there_is_said() {
     let options = SpawnOptions::new(DeviceChoice::Gpu(Some(99)), None);
     let engine = spawn(options).unwrap();
-    let Some(Event::ModelFailed { error }) = engine.wait_event() else { panic!("no failure") };
+    let Some(Event::ModelFailed { error }) = engine.wait_event() else {
+        panic!("no failure")
+    };
     assert!(error.to_string().contains("gpu:99"), "{error}");
-    assert!(matches!(failure(&engine, |_| ()), EngineError::NoDevice { .. }));
+    assert!(matches!(
+        failure(&engine, |_| ()),
+        EngineError::NoDevice { .. }
+    ));
     engine.shut_down().unwrap();
 }
 
@@ -240,8 +319,14 @@ fn refused(damage: impl FnOnce(&Path)) -> EngineError {
     let (_folder, bad) = model();
     damage(&bad);
     let engine = ready(&good, Previews::Off);
-    engine.send(Request::LoadModel { folder: bad.clone() }).unwrap();
-    let Some(Event::ModelFailed { error }) = engine.wait_event() else { panic!("it was loaded") };
+    engine
+        .send(Request::LoadModel {
+            folder: bad.clone(),
+        })
+        .unwrap();
+    let Some(Event::ModelFailed { error }) = engine.wait_event() else {
+        panic!("it was loaded")
+    };
     picture(&engine, |_| ());
     error
 }
@@ -256,12 +341,24 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 fn damaged_models_are_refused() {
     refused(|folder| std::fs::remove_dir_all(folder).unwrap());
     refused(|folder| std::fs::remove_file(folder.join("vae.safetensors")).unwrap());
-    for name in ["transformer.safetensors", "vae.safetensors", "text/model.safetensors", "text/tokenizer.json", "model.json", "text/config.json"] {
-        let error = refused(|folder| change(&folder.join(name), |bytes| bytes.truncate(bytes.len() / 2)));
+    for name in [
+        "transformer.safetensors",
+        "vae.safetensors",
+        "text/model.safetensors",
+        "text/tokenizer.json",
+        "model.json",
+        "text/config.json",
+    ] {
+        let error =
+            refused(|folder| change(&folder.join(name), |bytes| bytes.truncate(bytes.len() / 2)));
         assert!(error.to_string().contains(name), "{name}: {error}");
     }
     // Bits flipped in the header, then in a value: an exponent of all ones is no number.
-    refused(|folder| change(&folder.join("transformer.safetensors"), |bytes| bytes[20] ^= 0x10));
+    refused(|folder| {
+        change(&folder.join("transformer.safetensors"), |bytes| {
+            bytes[20] ^= 0x10
+        })
+    });
     let error = refused(|folder| {
         change(&folder.join("transformer.safetensors"), |bytes| {
             let end = bytes.len();
@@ -271,7 +368,11 @@ fn damaged_models_are_refused() {
     assert!(matches!(error, EngineError::NotFinite { .. }), "{error}");
     // The tokenizer of another model.
     let error = refused(|folder| {
-        std::fs::copy(folder.join("transformer.safetensors"), folder.join("vae.safetensors")).unwrap();
+        std::fs::copy(
+            folder.join("transformer.safetensors"),
+            folder.join("vae.safetensors"),
+        )
+        .unwrap();
     });
     assert!(matches!(error, EngineError::BadWeights { .. }), "{error}");
 }
@@ -284,15 +385,24 @@ fn a_closed_channel_ends_the_thread() {
     let wake = Box::new(move || {
         counter.fetch_add(1, Ordering::Relaxed);
     });
-    let options = SpawnOptions { wake, ..SpawnOptions::new(DeviceChoice::Cpu, Some(model)) };
+    let options = SpawnOptions {
+        wake,
+        ..SpawnOptions::new(DeviceChoice::Cpu, Some(model))
+    };
     let engine = spawn(options).unwrap();
     draw(&engine, |spec| spec.scale_count = Some(13));
     draw(&engine, |_| ());
-    while !matches!(engine.wait_event(), Some(Event::ScaleDone { scale_index: 1, .. })) {}
+    while !matches!(
+        engine.wait_event(),
+        Some(Event::ScaleDone { scale_index: 1, .. })
+    ) {}
     assert!(wakes.load(Ordering::Relaxed) >= 7);
     let begun = std::time::Instant::now();
     engine.shut_down().unwrap();
-    assert!(begun.elapsed().as_secs_f32() < 20.0, "it finished the picture first");
+    assert!(
+        begun.elapsed().as_secs_f32() < 20.0,
+        "it finished the picture first"
+    );
     // The wake callback lived on the thread and went with it.
     assert_eq!(Arc::strong_count(&wakes), 1);
 }
@@ -310,10 +420,16 @@ fn both_families_are_imported_whole_or_not_at_all() {
     assert!(matches!(taken, EngineError::Write { .. }), "{taken}");
     let mut mixed = import_spec("infinity-open", &folder.path().join("mixed"));
     mixed.vae = import_spec("infinity-open-patchify", &out).vae;
-    assert!(matches!(import(&mixed, &mut |_| ()), Err(EngineError::BadModel { .. })));
+    assert!(matches!(
+        import(&mixed, &mut |_| ()),
+        Err(EngineError::BadModel { .. })
+    ));
     let mut swapped = import_spec("infinity-open", &folder.path().join("swapped"));
     std::mem::swap(&mut swapped.transformer, &mut swapped.vae);
     assert!(import(&swapped, &mut |_| ()).is_err());
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left, ["patchify"]);
 }

@@ -35,15 +35,26 @@ const TRANSFORMER: &str = r#"{
 }"#;
 
 fn config(text: &str, steps: u32, vae: &Path) -> TrainConfig {
-    let text = text.replace("STEPS", &steps.to_string()).replace("VAE", vae.to_str().unwrap());
+    let text = text
+        .replace("STEPS", &steps.to_string())
+        .replace("VAE", vae.to_str().unwrap());
     serde_json::from_str(&text).unwrap()
 }
 
 /// Runs `config` into `out`, stopping after `stop` updates, and returns the losses.
-fn train(config: &TrainConfig, out: &Path, resume: bool, stop: u64) -> Result<Vec<f32>, EngineError> {
+fn train(
+    config: &TrainConfig,
+    out: &Path,
+    resume: bool,
+    stop: u64,
+) -> Result<Vec<f32>, EngineError> {
     let device = device::open(DeviceChoice::Cpu)?;
     let made = Cell::new(0);
-    let limits = Limits { resume, until: None, cancelled: &|| made.get() >= stop };
+    let limits = Limits {
+        resume,
+        until: None,
+        cancelled: &|| made.get() >= stop,
+    };
     let mut losses = Vec::new();
     run(config, &device, out, &limits, &mut |progress| {
         if let Progress::Line(line) = progress {
@@ -93,7 +104,13 @@ fn losses_fall() {
     let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
     assert!(mean(&losses[50..]) < 0.7 * mean(&losses[..5]), "{losses:?}");
     let out = tempfile::tempdir().unwrap();
-    let losses = train(&config(TRANSFORMER, 60, vae.path()), out.path(), false, 1000).unwrap();
+    let losses = train(
+        &config(TRANSFORMER, 60, vae.path()),
+        out.path(),
+        false,
+        1000,
+    )
+    .unwrap();
     assert!(mean(&losses[50..]) < 0.8 * mean(&losses[..5]), "{losses:?}");
     assert!(out.path().join("model/transformer.safetensors").exists());
     assert!(out.path().join("sheet.png").exists());

@@ -45,7 +45,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let begun = Instant::now();
     let open = device::open(args.device)?;
     let opening = begun.elapsed().as_secs_f32();
-    let preset = if args.preset == "125m" { Preset::M125 } else { Preset::Starter };
+    let preset = if args.preset == "125m" {
+        Preset::M125
+    } else {
+        Preset::Starter
+    };
     let report = measure(preset, &open, args.runs.clamp(1, 1000))?;
     print(&report, opening);
     if preset == Preset::M125 {
@@ -61,19 +65,43 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 fn print(report: &Report, opening: f32) {
     let device = &report.device;
-    println!("{} {} ({}), opened in {opening:.2} s", device.name, device.backend, device.reason);
-    println!("{:.1} million weights, 256×256 pixels, CFG 3\n", report.parameters as f64 / 1e6);
-    println!("{:<10} {:>6} {:>9} {:>9}", "part", "tokens", "first s", "warm s");
-    for PartTime { name, tokens, first_secs, warm_secs } in &report.parts {
+    println!(
+        "{} {} ({}), opened in {opening:.2} s",
+        device.name, device.backend, device.reason
+    );
+    println!(
+        "{:.1} million weights, 256×256 pixels, CFG 3\n",
+        report.parameters as f64 / 1e6
+    );
+    println!(
+        "{:<10} {:>6} {:>9} {:>9}",
+        "part", "tokens", "first s", "warm s"
+    );
+    for PartTime {
+        name,
+        tokens,
+        first_secs,
+        warm_secs,
+    } in &report.parts
+    {
         println!("{name:<10} {tokens:>6} {first_secs:>9.4} {warm_secs:>9.4}");
     }
     println!();
-    for (what, start) in [("text", "text"), ("drawing", "scale"), ("previews", "preview"), ("decoding", "decode"), ("all", "")] {
+    for (what, start) in [
+        ("text", "text"),
+        ("drawing", "scale"),
+        ("previews", "preview"),
+        ("decoding", "decode"),
+        ("all", ""),
+    ] {
         let (first, warm) = report.sum(start);
         println!("{what:<17} {first:>9.4} {warm:>9.4}");
     }
 }
 
 fn compare(what: &str, secs: f32, reference: f32) {
-    println!("{what}: {secs:.2} s; the reference on two processor cores {reference:.2} s: {:.2} times as fast", reference / secs);
+    println!(
+        "{what}: {secs:.2} s; the reference on two processor cores {reference:.2} s: {:.2} times as fast",
+        reference / secs
+    );
 }

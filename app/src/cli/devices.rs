@@ -31,7 +31,14 @@ pub(super) fn run(args: &Args) {
             DeviceKind::Cpu => "cpu",
             DeviceKind::Software => "software",
         };
-        let backend = if info.backend.is_empty() { String::new() } else { format!(" ({})", info.backend) };
-        println!("{kind:<9} {}{backend}\n          {}", info.name, info.reason);
+        let backend = if info.backend.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", info.backend)
+        };
+        println!(
+            "{kind:<9} {}{backend}\n          {}",
+            info.name, info.reason
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use infinity_engine::api::{DeviceChoice, EngineError, Event, GenerateSpec, JobId, ModelInfo, PixelBudget, Rgb8Image, Task};
+use infinity_engine::api::{
+    DeviceChoice, EngineError, Event, GenerateSpec, JobId, ModelInfo, PixelBudget, Rgb8Image, Task,
+};
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 
 use super::places::{Places, prompts_in};
@@ -31,7 +33,7 @@ pub(super) struct Args {
     /// Where the picture goes: a name ending in .png, or a folder; this folder when left out.
     #[arg(long, short, value_name = "FILE|DIR")]
     out: Option<PathBuf>,
-    /// Model folder; $INFINITY_MODEL or the starter when left out.
+    /// Model folder; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Seed of the random numbers; drawn by lot when left out.
@@ -75,16 +77,32 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         (None, Some(file)) => prompts_in(file)?,
         (None, None) => return Err(CliError::Usage("a prompt is needed".to_owned())),
     };
-    let places = Places::new(args.out.as_deref(), args.steps_out.as_deref(), args.prompts.is_some())?;
+    let places = Places::new(
+        args.out.as_deref(),
+        args.steps_out.as_deref(),
+        args.prompts.is_some(),
+    )?;
     let folder = models::find_or_say(args.model.as_deref())?;
-    let previews = if args.steps_out.is_some() { Previews::Full } else { Previews::Off };
-    let engine = spawn(SpawnOptions { previews, ..SpawnOptions::new(args.device, Some(folder)) })?;
+    let previews = if args.steps_out.is_some() {
+        Previews::Full
+    } else {
+        Previews::Off
+    };
+    let engine = spawn(SpawnOptions {
+        previews,
+        ..SpawnOptions::new(args.device, Some(folder))
+    })?;
     let result = draw_all(args, &prompts, &places, &engine);
     engine.shut_down()?;
     result
 }
 
-fn draw_all(args: &Args, prompts: &[String], places: &Places, engine: &EngineHandle) -> Result<(), CliError> {
+fn draw_all(
+    args: &Args,
+    prompts: &[String],
+    places: &Places,
+    engine: &EngineHandle,
+) -> Result<(), CliError> {
     let model = model(engine)?;
     let seed = args.seed.unwrap_or_else(crate::execute::random_seed);
     for (index, prompt) in prompts.iter().enumerate() {
@@ -120,7 +138,9 @@ fn model(engine: &EngineHandle) -> Result<ModelInfo, CliError> {
         match engine.wait_event() {
             Some(Event::ModelLoaded { model }) => return Ok(model),
             Some(Event::ModelFailed { error }) => return Err(error.into()),
-            Some(Event::DeviceReady { device }) => tracing::info!("{} {}: {}", device.name, device.backend, device.reason),
+            Some(Event::DeviceReady { device }) => {
+                tracing::info!("{} {}: {}", device.name, device.backend, device.reason)
+            }
             Some(_) => {}
             None => return Err(EngineError::EngineGone.into()),
         }
@@ -130,7 +150,11 @@ fn model(engine: &EngineHandle) -> Result<ModelInfo, CliError> {
 /// The wish, the model's own settings where none were given.
 fn spec(args: &Args, prompt: &str, seed: u64, model: &ModelInfo) -> GenerateSpec {
     let usual = GenerateSpec::new(prompt, seed);
-    let list = |given: &Option<Numbers>, own: f32| given.as_ref().map_or_else(|| vec![own], |list| list.0.clone());
+    let list = |given: &Option<Numbers>, own: f32| {
+        given
+            .as_ref()
+            .map_or_else(|| vec![own], |list| list.0.clone())
+    };
     GenerateSpec {
         negative_prompt: args.negative.trim().to_owned(),
         ratio: args.ratio.ratio,
@@ -155,18 +179,33 @@ fn finished(
     let mut steps = Vec::new();
     loop {
         match engine.wait_event() {
-            Some(Event::Started { size_px: (width, height), notes, .. }) => {
+            Some(Event::Started {
+                size_px: (width, height),
+                notes,
+                ..
+            }) => {
                 for note in notes {
                     eprintln!("note: {note}");
                 }
                 if let Some((asked_width, asked_height)) = args.ratio.size_px
                     && (asked_width, asked_height) != (width, height)
                 {
-                    eprintln!("note: {asked_width}×{asked_height} was asked for; {width}×{height} is drawn.");
+                    eprintln!(
+                        "note: {asked_width}×{asked_height} was asked for; {width}×{height} is drawn."
+                    );
                 }
             }
-            Some(Event::ScaleDone { scale_index, preview, .. }) => steps.push((scale_index, preview)),
-            Some(Event::ImageDone { image, spec, elapsed_secs, .. }) => {
+            Some(Event::ScaleDone {
+                scale_index,
+                preview,
+                ..
+            }) => steps.push((scale_index, preview)),
+            Some(Event::ImageDone {
+                image,
+                spec,
+                elapsed_secs,
+                ..
+            }) => {
                 for (index, preview) in steps {
                     let recipe = Recipe::new(&model.name, spec.clone(), &preview);
                     if let Some(path) = places.step(numbered, index) {
@@ -175,8 +214,12 @@ fn finished(
                 }
                 return Ok((image, spec, elapsed_secs));
             }
-            Some(Event::Failed { error, .. } | Event::ModelFailed { error }) => return Err(error.into()),
-            Some(Event::Cancelled { .. }) => return Err(CliError::failed(format!("job {} was stopped", job.0))),
+            Some(Event::Failed { error, .. } | Event::ModelFailed { error }) => {
+                return Err(error.into());
+            }
+            Some(Event::Cancelled { .. }) => {
+                return Err(CliError::failed(format!("job {} was stopped", job.0)));
+            }
             Some(_) => {}
             None => return Err(EngineError::EngineGone.into()),
         }

@@ -15,9 +15,11 @@ use super::{CliError, models, values};
 /// Prompts come in three groups: combinations seen in training, combinations never seen, and
 /// loosely worded ones. Postcards through the tokenizer alone are the ceiling of all three.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  infinity eval --prompts 500\n  infinity eval --model runs/transformer/model --prompts 64 --cfg 3 --tau 0.6 --json report.json")]
+#[command(
+    after_help = "Example:\n  infinity eval --prompts 500\n  infinity eval --model runs/transformer/model --prompts 64 --cfg 3 --tau 0.6 --json report.json"
+)]
 pub(super) struct Args {
-    /// Model folder; the starter unless given.
+    /// Model folder; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Prompts per group.
@@ -59,11 +61,19 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         cfg: args.cfg,
         tau: args.tau,
     };
-    let report = evaluate(&bundle, &spec, &mut |done, total| eprint!("\r{done} of {total} pictures"))?;
+    let report = evaluate(&bundle, &spec, &mut |done, total| {
+        eprint!("\r{done} of {total} pictures")
+    })?;
     eprintln!();
     let (width, height) = report.size_px;
-    println!("{} at {width}×{height}, CFG {}, tau {}", report.model, report.cfg_tau.0, report.cfg_tau.1);
-    println!("tokenizer: {:.2} dB on held-out postcards", report.reconstruction_psnr);
+    println!(
+        "{} at {width}×{height}, CFG {}, tau {}",
+        report.model, report.cfg_tau.0, report.cfg_tau.1
+    );
+    println!(
+        "tokenizer: {:.2} dB on held-out postcards",
+        report.reconstruction_psnr
+    );
     for group in std::iter::once(&report.reconstructions).chain(&report.groups) {
         print_group(group);
     }
@@ -75,9 +85,18 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 fn print_group(group: &GroupScore) {
-    println!("{:16} {:.3} followed ({} of {})", group.group, group.share(), group.followed, group.prompts);
+    println!(
+        "{:16} {:.3} followed ({} of {})",
+        group.group,
+        group.share(),
+        group.followed,
+        group.prompts
+    );
     for attribute in &group.attributes {
         let share = attribute.right as f32 / attribute.named.max(1) as f32;
-        println!("  {:14} {share:.3} ({} of {})", attribute.name, attribute.right, attribute.named);
+        println!(
+            "  {:14} {share:.3} ({} of {})",
+            attribute.name, attribute.right, attribute.named
+        );
     }
 }

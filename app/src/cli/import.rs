@@ -52,16 +52,31 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let folder_name = || args.out.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
+    let folder_name = || {
+        args.out
+            .file_name()
+            .map_or_else(|| "model".into(), |name| name.to_string_lossy())
+    };
     let spec = ImportSpec {
         transformer: args.transformer.clone(),
         vae: args.vae.clone(),
         text: args.text.clone(),
         out: args.out.clone(),
-        kind: if args.precision == "f32" { SaveType::F32 } else { SaveType::F16 },
-        name: args.name.clone().unwrap_or_else(|| folder_name().into_owned()),
+        kind: if args.precision == "f32" {
+            SaveType::F32
+        } else {
+            SaveType::F16
+        },
+        name: args
+            .name
+            .clone()
+            .unwrap_or_else(|| folder_name().into_owned()),
         about: args.about.clone(),
-        defaults: Defaults { cfg: args.cfg, tau: args.tau, scale_count: args.pn.scale_count() },
+        defaults: Defaults {
+            cfg: args.cfg,
+            tau: args.tau,
+            scale_count: args.pn.scale_count(),
+        },
     };
     import(&spec, &mut |step| eprintln!("{step} …"))?;
     println!("{}", args.out.display());

@@ -3,7 +3,11 @@
 //! Every command works without a display. It ends with 0 when done, with 1 and
 //! one message on stderr when something failed, with 2 for wrong arguments.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line answers on the terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line answers on the terminal"
+)]
 
 mod bench;
 mod devices;
@@ -31,14 +35,19 @@ const LOG_VARIABLE: &str = "INFINITY_LOG";
 ///
 /// Without a command it opens the window. The commands need no display.
 #[derive(Parser)]
-#[command(name = "infinity", version, args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    name = "infinity",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   infinity                                        open the window
   infinity draw \"a red house, green hills\"        draw one picture into this folder
   infinity devices                                what it could compute on, and why it chose what it did
 
 Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong arguments.
-$INFINITY_LOG=debug says more about what happens.")]
+$INFINITY_LOG=debug says more about what happens."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -86,7 +95,10 @@ macro_rules! failed_from {
     };
 }
 
-failed_from!(infinity_engine::api::EngineError, crate::recipe::RecipeError);
+failed_from!(
+    infinity_engine::api::EngineError,
+    crate::recipe::RecipeError
+);
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -123,14 +135,23 @@ pub fn main() -> ExitCode {
 
 /// Logs go to stderr: warnings of this program, or what the variable asks for.
 fn start_log() {
-    let wanted = std::env::var(LOG_VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
+    let wanted = std::env::var(LOG_VARIABLE)
+        .ok()
+        .and_then(|text| text.parse::<Targets>().ok());
     let usual = || {
         let warn = tracing::level_filters::LevelFilter::WARN;
-        Targets::new().with_target("infinity", warn).with_target("infinity_engine", warn)
+        Targets::new()
+            .with_target("infinity", warn)
+            .with_target("infinity_engine", warn)
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .without_time();
     // A second logger would only mean that one is there already.
-    let _set = tracing_subscriber::registry().with(wanted.unwrap_or_else(usual)).with(lines).try_init();
+    let _set = tracing_subscriber::registry()
+        .with(wanted.unwrap_or_else(usual))
+        .with(lines)
+        .try_init();
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ pub(super) fn find(named: Option<&Path>) -> Option<PathBuf> {
     if let Some(variable) = std::env::var_os(MODEL_VARIABLE).filter(|value| !value.is_empty()) {
         return Some(variable.into());
     }
-    starters().into_iter().find(|folder| folder.join("model.json").is_file())
+    starters()
+        .into_iter()
+        .find(|folder| folder.join("model.json").is_file())
 }
 
 /// The same, or what to do when there is none.
@@ -38,10 +40,24 @@ fn starters() -> Vec<PathBuf> {
     let mut places = vec![PathBuf::from(STARTER)];
     if let Ok(program) = std::env::current_exe() {
         let program = program.canonicalize().unwrap_or(program);
-        places.extend(program.ancestors().skip(1).map(|folder| folder.join(STARTER)));
-        places.extend(program.ancestors().nth(2).map(|folder| folder.join(INSTALLED)));
+        places.extend(
+            program
+                .ancestors()
+                .skip(1)
+                .map(|folder| folder.join(STARTER)),
+        );
+        places.extend(
+            program
+                .ancestors()
+                .nth(2)
+                .map(|folder| folder.join(INSTALLED)),
+        );
     }
     // Built from source and moved away.
-    places.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(STARTER));
+    places.push(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("..")
+            .join(STARTER),
+    );
     places
 }

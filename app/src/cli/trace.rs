@@ -23,7 +23,7 @@ Examples:
   infinity trace --prompt \"a red house\" --greedy -o out.safetensors
   infinity trace --image photo.png --device cpu -o out.safetensors")]
 pub(super) struct Args {
-    /// Model folder; $INFINITY_MODEL or the starter when left out.
+    /// Model folder; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// What to draw.
@@ -71,7 +71,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let trace = match (&args.prompt, &args.image) {
         (Some(prompt), _) => {
             let usual = GenerateSpec::new(prompt.trim(), args.seed);
-            let list = |given: &Option<Numbers>, own: f32| given.as_ref().map_or_else(|| vec![own], |list| list.0.clone());
+            let list = |given: &Option<Numbers>, own: f32| {
+                given
+                    .as_ref()
+                    .map_or_else(|| vec![own], |list| list.0.clone())
+            };
             let spec = GenerateSpec {
                 negative_prompt: args.negative.trim().to_owned(),
                 ratio: args.ratio.ratio,

@@ -15,7 +15,9 @@ use super::{CliError, values};
 /// transformer, a model folder that `infinity draw --model` takes. Stop with Ctrl+C or
 /// `--minutes` and go on later with `--resume`: the result is the same.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  infinity train --config vae.json --out runs/vae\n  infinity train --config transformer.json --out runs/transformer --resume --minutes 60")]
+#[command(
+    after_help = "Examples:\n  infinity train --config vae.json --out runs/vae\n  infinity train --config transformer.json --out runs/transformer --resume --minutes 60"
+)]
 pub(super) struct Args {
     /// What to train: a JSON file such as assets/starter/training/vae.json.
     #[arg(long)]
@@ -45,34 +47,52 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     let until = match args.minutes {
         Some(minutes) => {
-            let time = Duration::try_from_secs_f32(60.0 * minutes)
-                .map_err(|error| CliError::Usage(format!("--minutes {minutes} is no length of time: {error}")))?;
+            let time = Duration::try_from_secs_f32(60.0 * minutes).map_err(|error| {
+                CliError::Usage(format!("--minutes {minutes} is no length of time: {error}"))
+            })?;
             Instant::now().checked_add(time)
         }
         None => None,
     };
     let device = device::open(args.device)?;
     println!("device: {} ({})", device.info.name, device.info.reason);
-    let limits = Limits { resume: args.resume, until, cancelled: &|| false };
-    train::run(&config, &device, &args.out, &limits, &mut |progress| match progress {
-        Progress::Captions { step, loss, right } => {
-            println!("captions, step {step}: loss {loss:.4}, {:.1} % of questions answered right", 100.0 * right);
-        }
-        Progress::Line(line) => {
-            let minutes = line.eta_secs / 60.0;
-            let quality = match line.psnr {
-                Some(psnr) => format!("{psnr:.2} dB"),
-                None => {
-                    let bits: Vec<String> = line.bit_accuracy.iter().map(|a| format!("{a:.3}")).collect();
-                    format!("bits right per scale {}", bits.join(" "))
-                }
-            };
-            println!(
-                "step {}/{}: loss {:.4}, {quality}, {:.1} pictures/s, {minutes:.0} min to go",
-                line.step, line.steps, line.loss, line.pictures_per_sec
-            );
-        }
-    })?;
+    let limits = Limits {
+        resume: args.resume,
+        until,
+        cancelled: &|| false,
+    };
+    train::run(
+        &config,
+        &device,
+        &args.out,
+        &limits,
+        &mut |progress| match progress {
+            Progress::Captions { step, loss, right } => {
+                println!(
+                    "captions, step {step}: loss {loss:.4}, {:.1} % of questions answered right",
+                    100.0 * right
+                );
+            }
+            Progress::Line(line) => {
+                let minutes = line.eta_secs / 60.0;
+                let quality = match line.psnr {
+                    Some(psnr) => format!("{psnr:.2} dB"),
+                    None => {
+                        let bits: Vec<String> = line
+                            .bit_accuracy
+                            .iter()
+                            .map(|a| format!("{a:.3}"))
+                            .collect();
+                        format!("bits right per scale {}", bits.join(" "))
+                    }
+                };
+                println!(
+                    "step {}/{}: loss {:.4}, {quality}, {:.1} pictures/s, {minutes:.0} min to go",
+                    line.step, line.steps, line.loss, line.pictures_per_sec
+                );
+            }
+        },
+    )?;
     println!("done: {:?}", args.out);
     Ok(())
 }

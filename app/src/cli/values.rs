@@ -16,30 +16,47 @@ pub(super) fn shape(text: &str) -> Result<Shape, String> {
     let help = "use a number (height over width), W:H such as 3:2, or WxH such as 1024x768";
     let bad = |_error| help.to_owned();
     if let Some((width, height)) = text.split_once(['x', 'X', '×']) {
-        let (width, height): (u32, u32) = (width.trim().parse().map_err(bad)?, height.trim().parse().map_err(bad)?);
+        let (width, height): (u32, u32) = (
+            width.trim().parse().map_err(bad)?,
+            height.trim().parse().map_err(bad)?,
+        );
         if width == 0 || height == 0 {
             return Err(help.to_owned());
         }
-        return Ok(Shape { ratio: height as f32 / width as f32, size_px: Some((width, height)) });
+        return Ok(Shape {
+            ratio: height as f32 / width as f32,
+            size_px: Some((width, height)),
+        });
     }
     let bad = |_error| help.to_owned();
     let ratio = match text.split_once(':') {
         Some((width, height)) => {
-            let (width, height): (f32, f32) = (width.trim().parse().map_err(bad)?, height.trim().parse().map_err(bad)?);
+            let (width, height): (f32, f32) = (
+                width.trim().parse().map_err(bad)?,
+                height.trim().parse().map_err(bad)?,
+            );
             height / width
         }
         None => text.trim().parse().map_err(bad)?,
     };
-    Ok(Shape { ratio, size_px: None })
+    Ok(Shape {
+        ratio,
+        size_px: None,
+    })
 }
 
 /// One number, or one per scale with commas between.
 pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
     let number = |part: &str| {
         let part = part.trim();
-        part.parse::<f32>().map_err(|_error| format!("{part:?} is not a number; give one, or one per scale as 3,3,4"))
+        part.parse::<f32>().map_err(|_error| {
+            format!("{part:?} is not a number; give one, or one per scale as 3,3,4")
+        })
     };
-    text.split(',').map(number).collect::<Result<_, _>>().map(Numbers)
+    text.split(',')
+        .map(number)
+        .collect::<Result<_, _>>()
+        .map(Numbers)
 }
 
 /// A list that clap takes as one value.
@@ -54,8 +71,12 @@ pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
         "cpu" => Ok(DeviceChoice::Cpu),
         "software" => Ok(DeviceChoice::Software),
         _ => {
-            let place = text.strip_prefix("gpu:").and_then(|place| place.parse().ok());
-            place.map(|place| DeviceChoice::Gpu(Some(place))).ok_or_else(|| "use auto, gpu, gpu:N, cpu or software".to_owned())
+            let place = text
+                .strip_prefix("gpu:")
+                .and_then(|place| place.parse().ok());
+            place
+                .map(|place| DeviceChoice::Gpu(Some(place)))
+                .ok_or_else(|| "use auto, gpu, gpu:N, cpu or software".to_owned())
         }
     }
 }
@@ -71,7 +92,9 @@ mod tests {
 
     #[test]
     fn shapes_are_understood() {
-        let check = |text: &str, ratio: f32, size_px| assert_eq!(shape(text), Ok(Shape { ratio, size_px }), "{text}");
+        let check = |text: &str, ratio: f32, size_px| {
+            assert_eq!(shape(text), Ok(Shape { ratio, size_px }), "{text}")
+        };
         check("1", 1.0, None);
         check("1.5", 1.5, None);
         check("3:2", 2.0 / 3.0, None);

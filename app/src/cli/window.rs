@@ -14,7 +14,7 @@ const ICON: &[u8] = include_bytes!("../../../assets/icon-128.png");
 /// What the window starts with.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Model folder to open; $INFINITY_MODEL or the starter when left out.
+    /// Model folder to open; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
@@ -30,18 +30,28 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
     options.icon_png = Some(ICON);
     let model = models::find(args.model.as_deref());
     if model.is_none() && options.warning.is_none() {
-        options.warning = Some("No model was found. Open a model folder in the preferences at the lower right.".to_owned());
+        options.warning = Some(
+            "No model was found. Open a model folder in the preferences at the lower right."
+                .to_owned(),
+        );
     }
     let device = args.device;
     let start = move |wake| {
-        let engine = spawn(SpawnOptions { device, model, previews: Previews::Budgeted, wake });
+        let engine = spawn(SpawnOptions {
+            device,
+            model,
+            previews: Previews::Budgeted,
+            wake,
+        });
         engine.unwrap_or_else(EngineHandle::failed)
     };
     run_window(options, start).map_err(|error| no_window(&error.to_string()))
 }
 
 fn no_window(why: &str) -> CliError {
-    CliError::failed(format!("the window could not be opened ({why}). `infinity draw \"PROMPT\"` draws without one"))
+    CliError::failed(format!(
+        "the window could not be opened ({why}). `infinity draw \"PROMPT\"` draws without one"
+    ))
 }
 
 /// Whether a desktop is there to show a window; asked first, for the libraries answer with riddles.

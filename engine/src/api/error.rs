@@ -96,7 +96,9 @@ pub enum EngineError {
         source: Arc<std::io::Error>,
     },
     /// A file could not be written.
-    #[error("Could not write a file ({source}). Choose another folder or free some space: {path:?}")]
+    #[error(
+        "Could not write a file ({source}). Choose another folder or free some space: {path:?}"
+    )]
     Write {
         /// The file.
         path: PathBuf,
@@ -121,7 +123,9 @@ pub enum EngineError {
     #[error("The engine has stopped. Start the program again.")]
     EngineGone,
     /// A mistake in this program.
-    #[error("Something went wrong inside the engine ({what}). Please report this; the window can go on.")]
+    #[error(
+        "Something went wrong inside the engine ({what}). Please report this; the window can go on."
+    )]
     Internal {
         /// What is known.
         what: String,
@@ -152,7 +156,10 @@ impl EngineError {
 
     /// A configuration refused for `reason`.
     pub fn bad_config(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
-        Self::BadConfig { reason: reason.into(), path: path.into() }
+        Self::BadConfig {
+            reason: reason.into(),
+            path: path.into(),
+        }
     }
 
     /// A model refused for `reason`.

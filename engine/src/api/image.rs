@@ -16,7 +16,9 @@ pub struct Rgb8Image {
 impl Rgb8Image {
     /// Wraps `pixels`; `None` when their number does not fit the size.
     pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Option<Self> {
-        let wanted = (width as usize).checked_mul(height as usize)?.checked_mul(3)?;
+        let wanted = (width as usize)
+            .checked_mul(height as usize)?
+            .checked_mul(3)?;
         (pixels.len() == wanted).then(|| Self {
             width,
             height,

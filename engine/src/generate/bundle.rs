@@ -48,20 +48,39 @@ impl Bundle {
         let text_config = T5Config::open(&files.text_config_path())?;
         if !fit_together(&model_config, &vae_config, &text_config) {
             let reason = "the sizes of transformer, tokenizer and text encoder do not fit each other; import them again";
-            return Err(EngineError::bad_model(ModelFolder::description_path(folder), reason));
+            return Err(EngineError::bad_model(
+                ModelFolder::description_path(folder),
+                reason,
+            ));
         }
-        let tokenizer = PromptTokenizer::open(&files.text_tokenizer_path(), model_config.text_maxlen)?;
+        let tokenizer =
+            PromptTokenizer::open(&files.text_tokenizer_path(), model_config.text_maxlen)?;
         if tokenizer.id_limit() > text_config.vocab_size {
             let reason = "the tokenizer has more words than the text encoder; the two belong to different models";
             return Err(EngineError::bad_model(files.text_tokenizer_path(), reason));
         }
         let (burn, limit) = (&device.device, device.max_elements);
         let mut transformer = Transformer::new(&model_config, burn, limit);
-        load_into(&mut transformer, &WeightFile::open(files.transformer_path())?, &KeyMap::published(), burn)?;
+        load_into(
+            &mut transformer,
+            &WeightFile::open(files.transformer_path())?,
+            &KeyMap::published(),
+            burn,
+        )?;
         let mut vae = Vae::new(&vae_config, burn, limit);
-        load_into(&mut vae, &WeightFile::open(files.vae_path())?, &KeyMap::vae(), burn)?;
+        load_into(
+            &mut vae,
+            &WeightFile::open(files.vae_path())?,
+            &KeyMap::vae(),
+            burn,
+        )?;
         let mut text = T5Encoder::new(&text_config, burn);
-        load_into(&mut text, &WeightFile::open(files.text_weights_path())?, &KeyMap::text(), burn)?;
+        load_into(
+            &mut text,
+            &WeightFile::open(files.text_weights_path())?,
+            &KeyMap::text(),
+            burn,
+        )?;
         Self::from_parts(transformer, vae, text, tokenizer, files.model, folder)
     }
 
@@ -77,9 +96,18 @@ impl Bundle {
         description: ModelJson,
         folder: &Path,
     ) -> Result<Self, EngineError> {
-        let parameters = transformer.parameter_count() + vae.parameter_count() + text.parameter_count();
+        let parameters =
+            transformer.parameter_count() + vae.parameter_count() + text.parameter_count();
         let info = model_info(&description, parameters)?;
-        Ok(Self { transformer, vae, text, tokenizer, description, info, folder: folder.to_owned() })
+        Ok(Self {
+            transformer,
+            vae,
+            text,
+            tokenizer,
+            description,
+            info,
+            folder: folder.to_owned(),
+        })
     }
 
     /// Writes the model to `folder` in half precision; the text tokenizer must be there already.
@@ -89,14 +117,31 @@ impl Bundle {
     pub fn save(&mut self, folder: &Path) -> Result<(), EngineError> {
         let none = BTreeMap::new();
         let text_folder = folder.join("text");
-        std::fs::create_dir_all(&text_folder).map_err(|error| EngineError::write(&text_folder, error))?;
-        save(&mut self.transformer, folder.join("transformer.safetensors"), SaveType::F16, &none)?;
-        save(&mut self.vae, folder.join("vae.safetensors"), SaveType::F16, &none)?;
-        save(&mut self.text, text_folder.join("model.safetensors"), SaveType::F16, &none)?;
+        std::fs::create_dir_all(&text_folder)
+            .map_err(|error| EngineError::write(&text_folder, error))?;
+        save(
+            &mut self.transformer,
+            folder.join("transformer.safetensors"),
+            SaveType::F16,
+            &none,
+        )?;
+        save(
+            &mut self.vae,
+            folder.join("vae.safetensors"),
+            SaveType::F16,
+            &none,
+        )?;
+        save(
+            &mut self.text,
+            text_folder.join("model.safetensors"),
+            SaveType::F16,
+            &none,
+        )?;
         let config = serde_json::to_vec_pretty(self.text.config())
             .map_err(|error| EngineError::internal(error.to_string()))?;
         atomic_write(text_folder.join("config.json"), &config)?;
-        self.description.write(ModelFolder::description_path(folder))
+        self.description
+            .write(ModelFolder::description_path(folder))
     }
 
     /// Draws one picture from beginning to end.
@@ -112,10 +157,16 @@ impl Bundle {
         }
         let plan = Plan::new(spec, self.info.scale_count, self.transformer.config.depth)?;
         let text = self.encode(&[&spec.prompt])?;
-        let negative = if spec.negative_prompt.is_empty() { None } else { Some(self.encode(&[&spec.negative_prompt])?) };
+        let negative = if spec.negative_prompt.is_empty() {
+            None
+        } else {
+            Some(self.encode(&[&spec.negative_prompt])?)
+        };
         match generate(&self.transformer, text, negative, &plan, &mut Nobody)? {
             Outcome::Done(sums) => {
-                let sum = sums.first().ok_or_else(|| EngineError::internal("no picture"))?;
+                let sum = sums
+                    .first()
+                    .ok_or_else(|| EngineError::internal("no picture"))?;
                 let last = plan.schedule.last();
                 self.preview(sum, last, last)
             }
@@ -139,9 +190,21 @@ impl Bundle {
     ///
     /// # Errors
     /// [`EngineError::NotFinite`] or [`EngineError::Internal`] from decoding.
-    pub fn preview(&self, sum: &ResidualSum, scale: Scale, last: Scale) -> Result<Rgb8Image, EngineError> {
-        let fold = if self.transformer.config.patchify { 2 } else { 1 };
-        let size = Scale { h: fold * scale.h, w: fold * scale.w };
+    pub fn preview(
+        &self,
+        sum: &ResidualSum,
+        scale: Scale,
+        last: Scale,
+    ) -> Result<Rgb8Image, EngineError> {
+        let fold = if self.transformer.config.patchify {
+            2
+        } else {
+            1
+        };
+        let size = Scale {
+            h: fold * scale.h,
+            w: fold * scale.w,
+        };
         if scale == last {
             self.vae.picture(sum.latents(), size)
         } else {
@@ -165,7 +228,11 @@ fn model_info(description: &ModelJson, parameters: u64) -> Result<ModelInfo, Eng
         .map(|&ratio| {
             let last = ScaleSchedule::nearest(ratio, defaults.scale_count)?.last();
             let px = |count: usize| (count * PIXELS_PER_TOKEN) as u32;
-            Ok(RatioInfo { ratio, width: px(last.w), height: px(last.h) })
+            Ok(RatioInfo {
+                ratio,
+                width: px(last.w),
+                height: px(last.h),
+            })
         })
         .collect::<Result<_, EngineError>>()?;
     Ok(ModelInfo {

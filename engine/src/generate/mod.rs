@@ -77,10 +77,17 @@ pub fn generate(
     let config = &transformer.config;
     let (d, rows) = (config.codebook_dim, plan.seeds.len());
     let guided = plan.is_guided();
-    let (features, lens) = if guided { with_unconditional(transformer, text, negative) } else { (text.padded, text.lens) };
+    let (features, lens) = if guided {
+        with_unconditional(transformer, text, negative)
+    } else {
+        (text.padded, text.lens)
+    };
     let condition = transformer.condition(features, &lens);
     let fold = if config.patchify { 2 } else { 1 };
-    let code_scale = |scale: Scale| Scale { h: fold * scale.h, w: fold * scale.w };
+    let code_scale = |scale: Scale| Scale {
+        h: fold * scale.h,
+        w: fold * scale.w,
+    };
     let mut sums = vec![ResidualSum::new(d, code_scale(plan.schedule.last())); rows];
     let mut caches = transformer.caches();
     let on_logits = plan.cfg_insertion_layers.contains(&0);
@@ -95,11 +102,20 @@ pub fn generate(
         } else {
             let features = next_input(&sums, scale, code_scale(scale), d, transformer);
             watcher.tensor(index, "input_features", &features);
-            let features = if guided { Tensor::cat(vec![features.clone(), features], 0) } else { features };
+            let features = if guided {
+                Tensor::cat(vec![features.clone(), features], 0)
+            } else {
+                features
+            };
             transformer.embed(features, index)
         };
         watcher.tensor(index, "block_first_in", &x);
-        let rope = Rope::new(&plan.schedule, index..index + 1, config.head_width(), transformer.device());
+        let rope = Rope::new(
+            &plan.schedule,
+            index..index + 1,
+            config.head_width(),
+            transformer.device(),
+        );
         for (block, cache) in caches.iter_mut().enumerate() {
             if watcher.is_cancelled() {
                 return Ok(Outcome::Cancelled);
@@ -110,7 +126,8 @@ pub fn generate(
             }
             let from_end = block as i32 - config.depth as i32;
             if guided && cfg != 1.0 && plan.cfg_insertion_layers.contains(&from_end) {
-                let mixed = x.clone().narrow(0, 0, rows) * cfg + x.narrow(0, rows, rows) * (1.0 - cfg);
+                let mixed =
+                    x.clone().narrow(0, 0, rows) * cfg + x.narrow(0, rows, rows) * (1.0 - cfg);
                 x = Tensor::cat(vec![mixed.clone(), mixed], 0);
             }
         }
@@ -122,7 +139,8 @@ pub fn generate(
         if values.iter().any(|value| !value.is_finite()) {
             return Err(EngineError::NotFinite {
                 what: format!("while drawing scale {}", index + 1),
-                advice: "The model file may be damaged; copy it again, or try --device cpu.".to_owned(),
+                advice: "The model file may be damaged; copy it again, or try --device cpu."
+                    .to_owned(),
             });
         }
         let mut per_row = values.chunks_exact(2 * scale.tokens() * config.token_bits());
@@ -132,7 +150,9 @@ pub fn generate(
         let logits: Vec<Vec<f32>> = (0..rows)
             .map(|row| sampling::guide(cond[row], mixes.then(|| uncond[row]), cfg, plan.tau[index]))
             .collect();
-        let draw = |(logits, &seed): (&Vec<f32>, &u64)| sampling::draw_bits(logits, plan.rule, seed, index);
+        let draw = |(logits, &seed): (&Vec<f32>, &u64)| {
+            sampling::draw_bits(logits, plan.rule, seed, index)
+        };
         let bits: Vec<Vec<u8>> = logits.iter().zip(&plan.seeds).map(draw).collect();
         for (sum, bits) in sums.iter_mut().zip(&bits) {
             if config.patchify {
@@ -141,13 +161,23 @@ pub fn generate(
                 sum.add_bits(bits, scale);
             }
         }
-        watcher.scale(&ScaleView { index, scale, logits: &logits, bits: &bits, sums: &sums })?;
+        watcher.scale(&ScaleView {
+            index,
+            scale,
+            logits: &logits,
+            bits: &bits,
+            sums: &sums,
+        })?;
     }
     Ok(Outcome::Done(sums))
 }
 
 /// The rows of "no text", or of the negative prompt, below those of the prompts, padded alike.
-fn with_unconditional(transformer: &Transformer, text: TextFeatures, negative: Option<TextFeatures>) -> (Tensor<3>, Vec<usize>) {
+fn with_unconditional(
+    transformer: &Transformer,
+    text: TextFeatures,
+    negative: Option<TextFeatures>,
+) -> (Tensor<3>, Vec<usize>) {
     let other = negative.unwrap_or_else(|| TextFeatures {
         padded: transformer.unconditional(&text.lens, text.padded.dims()[1]),
         lens: text.lens.clone(),
@@ -166,20 +196,42 @@ fn with_unconditional(transformer: &Transformer, text: TextFeatures, negative: O
 }
 
 /// What the transformer sees of the sums at the next scale, `[B, L, d']`.
-fn next_input(sums: &[ResidualSum], scale: Scale, code_scale: Scale, d: usize, transformer: &Transformer) -> Tensor<3> {
+fn next_input(
+    sums: &[ResidualSum],
+    scale: Scale,
+    code_scale: Scale,
+    d: usize,
+    transformer: &Transformer,
+) -> Tensor<3> {
     let bits = transformer.config.token_bits();
     let mut values = Vec::with_capacity(sums.len() * scale.tokens() * bits);
     for sum in sums {
-        values.extend(token_features(sum, scale, code_scale, d, transformer.config.patchify));
+        values.extend(token_features(
+            sum,
+            scale,
+            code_scale,
+            d,
+            transformer.config.patchify,
+        ));
     }
     let shape = [sums.len(), scale.tokens(), bits];
     Tensor::from_data(TensorData::new(values, shape), transformer.device())
 }
 
 /// The sum at `scale` as token features, `[L, d']` row by row.
-pub fn token_features(sum: &ResidualSum, scale: Scale, code_scale: Scale, d: usize, patchify: bool) -> Vec<f32> {
+pub fn token_features(
+    sum: &ResidualSum,
+    scale: Scale,
+    code_scale: Scale,
+    d: usize,
+    patchify: bool,
+) -> Vec<f32> {
     let map = sum.at(code_scale);
-    let (map, channels) = if patchify { (bsq::patchify(&map, d, scale), 4 * d) } else { (map, d) };
+    let (map, channels) = if patchify {
+        (bsq::patchify(&map, d, scale), 4 * d)
+    } else {
+        (map, d)
+    };
     let places = scale.tokens();
     let mut features = vec![0.0; map.len()];
     for (channel, row) in map.chunks_exact(places).enumerate() {

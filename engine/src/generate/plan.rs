@@ -28,7 +28,11 @@ impl Plan {
     ///
     /// # Errors
     /// [`EngineError::BadSetting`] naming the setting.
-    pub fn new(spec: &GenerateSpec, default_scales: usize, depth: usize) -> Result<Self, EngineError> {
+    pub fn new(
+        spec: &GenerateSpec,
+        default_scales: usize,
+        depth: usize,
+    ) -> Result<Self, EngineError> {
         let count = spec.scale_count.unwrap_or(default_scales);
         let schedule = ScaleSchedule::nearest(spec.ratio, count)?;
         let mut notes = Vec::new();
@@ -40,10 +44,24 @@ impl Plan {
             ));
         }
         if count > default_scales {
-            notes.push(format!("This model was made for {default_scales} scales; {count} may look wrong."));
+            notes.push(format!(
+                "This model was made for {default_scales} scales; {count} may look wrong."
+            ));
         }
-        let cfg = per_scale("CFG", &spec.cfg, count, |v| (0.0..=100.0).contains(&v), "Use 0 to 100; 1 is off, 3 to 5 usual.")?;
-        let tau = per_scale("tau", &spec.tau, count, |v| v > 0.0 && v <= 100.0, "Use a number above 0, at most 100; 0.5 to 1 is usual.")?;
+        let cfg = per_scale(
+            "CFG",
+            &spec.cfg,
+            count,
+            |v| (0.0..=100.0).contains(&v),
+            "Use 0 to 100; 1 is off, 3 to 5 usual.",
+        )?;
+        let tau = per_scale(
+            "tau",
+            &spec.tau,
+            count,
+            |v| v > 0.0 && v <= 100.0,
+            "Use a number above 0, at most 100; 0.5 to 1 is usual.",
+        )?;
         if !(0.0..=1.0).contains(&spec.top_p) {
             return Err(EngineError::BadSetting {
                 what: "top-p",
@@ -56,7 +74,9 @@ impl Plan {
                 return Err(EngineError::BadSetting {
                     what: "A guidance layer",
                     value: layer.to_string(),
-                    advice: format!("Use 0 for the logits or -1 to -{depth} for a block from the end."),
+                    advice: format!(
+                        "Use 0 for the logits or -1 to -{depth} for a block from the end."
+                    ),
                 });
             }
         }
@@ -64,7 +84,10 @@ impl Plan {
             schedule,
             cfg,
             tau,
-            rule: Rule { top_k: spec.top_k, top_p: spec.top_p },
+            rule: Rule {
+                top_k: spec.top_k,
+                top_p: spec.top_p,
+            },
             cfg_insertion_layers: spec.cfg_insertion_layers.clone(),
             seeds: vec![spec.seed],
             notes,
@@ -85,13 +108,22 @@ fn per_scale(
     is_fine: impl Fn(f32) -> bool,
     advice: &str,
 ) -> Result<Vec<f32>, EngineError> {
-    if let Some(&bad) = values.iter().find(|&&value| !value.is_finite() || !is_fine(value)) {
-        return Err(EngineError::BadSetting { what, value: bad.to_string(), advice: advice.to_owned() });
+    if let Some(&bad) = values
+        .iter()
+        .find(|&&value| !value.is_finite() || !is_fine(value))
+    {
+        return Err(EngineError::BadSetting {
+            what,
+            value: bad.to_string(),
+            advice: advice.to_owned(),
+        });
     }
     match values {
         [one] => Ok(vec![*one; count]),
         // A list for a longer schedule serves its prefix, as in the reference.
-        list if list.len() >= count && list.len() <= MAX_SCALES => Ok(list.iter().copied().take(count).collect()),
+        list if list.len() >= count && list.len() <= MAX_SCALES => {
+            Ok(list.iter().copied().take(count).collect())
+        }
         list => Err(EngineError::BadSetting {
             what,
             value: format!("a list of {}", list.len()),

@@ -72,26 +72,68 @@ mod tests {
 
     #[test]
     fn rules_act_on_two_values() {
-        let off = Rule { top_k: 0, top_p: 0.0 };
+        let off = Rule {
+            top_k: 0,
+            top_p: 0.0,
+        };
         check(off, (0.0, 0.0), 0.5);
         check(off, (0.0, 1.0), 0.731_058_6);
-        check(Rule { top_k: 1, top_p: 0.0 }, (0.0, 1e-6), 1.0);
-        check(Rule { top_k: 900, top_p: 0.97 }, (0.0, 3.6), 1.0);
-        check(Rule { top_k: 900, top_p: 0.97 }, (3.6, 0.0), 0.0);
-        check(Rule { top_k: 900, top_p: 0.97 }, (0.0, 3.0), 0.952_574_1);
+        check(
+            Rule {
+                top_k: 1,
+                top_p: 0.0,
+            },
+            (0.0, 1e-6),
+            1.0,
+        );
+        check(
+            Rule {
+                top_k: 900,
+                top_p: 0.97,
+            },
+            (0.0, 3.6),
+            1.0,
+        );
+        check(
+            Rule {
+                top_k: 900,
+                top_p: 0.97,
+            },
+            (3.6, 0.0),
+            0.0,
+        );
+        check(
+            Rule {
+                top_k: 900,
+                top_p: 0.97,
+            },
+            (0.0, 3.0),
+            0.952_574_1,
+        );
     }
 
     #[test]
     fn draws_follow_the_probability() {
         let logits: Vec<f32> = (0..20_000).flat_map(|_| [0.0, 1.0]).collect();
-        let bits = draw_bits(&logits, Rule { top_k: 0, top_p: 0.0 }, 3, 2);
+        let bits = draw_bits(
+            &logits,
+            Rule {
+                top_k: 0,
+                top_p: 0.0,
+            },
+            3,
+            2,
+        );
         let share = bits.iter().map(|&b| f64::from(b)).sum::<f64>() / 20_000.0;
         assert!((share - 0.731).abs() < 0.01, "{share}");
     }
 
     #[test]
     fn guidance_of_one_is_the_condition() {
-        assert_eq!(guide(&[2.0, 4.0], Some(&[9.0, 9.0]), 1.0, 2.0), vec![1.0, 2.0]);
+        assert_eq!(
+            guide(&[2.0, 4.0], Some(&[9.0, 9.0]), 1.0, 2.0),
+            vec![1.0, 2.0]
+        );
         assert_eq!(guide(&[2.0], Some(&[1.0]), 3.0, 1.0), vec![4.0]);
     }
 }

@@ -20,8 +20,12 @@ use crate::weights::{
 };
 
 /// Names of a text encoder's weights, the likelier first.
-const TEXT_WEIGHTS: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+const TEXT_WEIGHTS: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 
 /// What to import, and how.
 #[derive(Clone, Debug)]
@@ -89,12 +93,21 @@ pub fn import(spec: &ImportSpec, progress: &mut dyn FnMut(&str)) -> Result<(), E
     );
     model.about.clone_from(&spec.about);
     let beside = folder_beside(&spec.out)?;
-    let parts = Parts { transformer: (transformer, transformer_file), vae: (vae, vae_file), text: (text, text_file) };
+    let parts = Parts {
+        transformer: (transformer, transformer_file),
+        vae: (vae, vae_file),
+        text: (text, text_file),
+    };
     // The user knows nothing of the folder beside.
-    fill(beside.path(), spec, parts, &model, &text_config, progress).map_err(|error| match error {
-        EngineError::Write { source, .. } => EngineError::Write { path: spec.out.clone(), source },
-        error => error,
-    })?;
+    fill(beside.path(), spec, parts, &model, &text_config, progress).map_err(
+        |error| match error {
+            EngineError::Write { source, .. } => EngineError::Write {
+                path: spec.out.clone(),
+                source,
+            },
+            error => error,
+        },
+    )?;
     put_in_place(beside, &spec.out)
 }
 
@@ -114,21 +127,44 @@ fn fill(
     text_config: &T5Config,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), EngineError> {
-    let Parts { transformer: (mut transformer, transformer_file), vae: (mut vae, vae_file), text: (mut text, text_file) } = parts;
+    let Parts {
+        transformer: (mut transformer, transformer_file),
+        vae: (mut vae, vae_file),
+        text: (mut text, text_file),
+    } = parts;
     let text_folder = folder.join(&model.files.text);
     std::fs::create_dir(&text_folder).map_err(|error| EngineError::write(&text_folder, error))?;
     progress("writing the transformer");
     let path = folder.join(&model.files.transformer);
-    convert(&mut transformer, &transformer_file, &KeyMap::published(), path, spec.kind)?;
+    convert(
+        &mut transformer,
+        &transformer_file,
+        &KeyMap::published(),
+        path,
+        spec.kind,
+    )?;
     progress("writing the picture tokenizer");
-    convert(&mut vae, &vae_file, &KeyMap::vae(), folder.join(&model.files.vae), spec.kind)?;
+    convert(
+        &mut vae,
+        &vae_file,
+        &KeyMap::vae(),
+        folder.join(&model.files.vae),
+        spec.kind,
+    )?;
     progress("writing the text encoder");
-    convert(&mut text, &text_file, &KeyMap::text(), text_folder.join("model.safetensors"), spec.kind)?;
+    convert(
+        &mut text,
+        &text_file,
+        &KeyMap::text(),
+        text_folder.join("model.safetensors"),
+        spec.kind,
+    )?;
     let text_json = serde_json::to_vec_pretty(text_config)
         .map_err(|error| EngineError::internal(format!("writing sizes: {error}")))?;
     atomic_write(text_folder.join("config.json"), &text_json)?;
     let tokenizer_path = spec.text.join("tokenizer.json");
-    let words = std::fs::read(&tokenizer_path).map_err(|error| EngineError::read(&tokenizer_path, error))?;
+    let words = std::fs::read(&tokenizer_path)
+        .map_err(|error| EngineError::read(&tokenizer_path, error))?;
     atomic_write(text_folder.join("tokenizer.json"), &words)?;
     model.write(ModelFolder::description_path(folder))
 }
@@ -141,7 +177,8 @@ fn refuse_taken(out: &Path) -> Result<(), EngineError> {
         Err(error) => return Err(EngineError::write(out, error)),
     };
     if entries {
-        let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "the folder is not empty");
+        let error =
+            std::io::Error::new(std::io::ErrorKind::AlreadyExists, "the folder is not empty");
         return Err(EngineError::write(out, error));
     }
     Ok(())
@@ -149,9 +186,15 @@ fn refuse_taken(out: &Path) -> Result<(), EngineError> {
 
 /// The file with the weights of the text encoder in `folder`.
 fn text_weights(folder: &Path) -> Result<PathBuf, EngineError> {
-    let found = TEXT_WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    let found = TEXT_WEIGHTS
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file());
     found.ok_or_else(|| {
-        let reason = format!("none of {} is in it; choose the folder of the text encoder", TEXT_WEIGHTS.join(", "));
+        let reason = format!(
+            "none of {} is in it; choose the folder of the text encoder",
+            TEXT_WEIGHTS.join(", ")
+        );
         EngineError::bad_model(folder, reason)
     })
 }

@@ -19,7 +19,10 @@ struct Shapes<'a> {
 
 impl<'a> Shapes<'a> {
     fn new(file: &'a WeightFile, names: &KeyMap, what: &'static str) -> Self {
-        let names = file.names().map(|name| (names.spelled(name), name)).collect();
+        let names = file
+            .names()
+            .map(|name| (names.spelled(name), name))
+            .collect();
         Self { file, names, what }
     }
 
@@ -41,12 +44,18 @@ impl<'a> Shapes<'a> {
 
     /// The shapes fit no network that can be built.
     fn no_network(&self, error: &EngineError) -> EngineError {
-        let reason = format!("its shapes are not those of {}: {error} Choose another file", self.what);
+        let reason = format!(
+            "its shapes are not those of {}: {error} Choose another file",
+            self.what
+        );
         EngineError::bad_model(self.file.path(), reason)
     }
 
     fn refused(&self, why: &str) -> EngineError {
-        let reason = format!("{why}, so these are not the weights of {}; choose another file", self.what);
+        let reason = format!(
+            "{why}, so these are not the weights of {}; choose another file",
+            self.what
+        );
         EngineError::bad_model(self.file.path(), reason)
     }
 }
@@ -68,7 +77,8 @@ pub(super) fn vae_sizes(file: &WeightFile) -> Result<VaeConfig, EngineError> {
         let blocks = shapes.numbers(&format!("{side}.0.block.")).len();
         let mult = (0..levels.len())
             .map(|level| {
-                let channels = shapes.axis::<4>(&format!("{side}.{level}.block.0.conv1.weight"), 0)?;
+                let channels =
+                    shapes.axis::<4>(&format!("{side}.{level}.block.0.conv1.weight"), 0)?;
                 if base_ch == 0 || !channels.is_multiple_of(base_ch) {
                     return Err(shapes.refused(&format!("{side}.{level} has {channels} channels")));
                 }
@@ -98,13 +108,18 @@ pub(super) fn vae_sizes(file: &WeightFile) -> Result<VaeConfig, EngineError> {
 ///
 /// # Errors
 /// [`EngineError::BadModel`] when these are no sizes of a transformer.
-pub(super) fn transformer_sizes(file: &WeightFile, codebook_dim: usize) -> Result<ModelConfig, EngineError> {
+pub(super) fn transformer_sizes(
+    file: &WeightFile,
+    codebook_dim: usize,
+) -> Result<ModelConfig, EngineError> {
     let shapes = Shapes::new(file, &KeyMap::published(), "an Infinity transformer");
     let width = shapes.axis::<3>("pos_start", 2)?;
     let token_bits = shapes.axis::<2>("word_embed.weight", 1)?;
     let patchify = token_bits == 4 * codebook_dim;
     if !patchify && token_bits != codebook_dim {
-        let why = format!("it draws {token_bits} bits per token and the picture tokenizer has {codebook_dim}");
+        let why = format!(
+            "it draws {token_bits} bits per token and the picture tokenizer has {codebook_dim}"
+        );
         let reason = format!("{why}; the two belong to different models");
         return Err(EngineError::bad_model(file.path(), reason));
     }
@@ -112,8 +127,16 @@ pub(super) fn transformer_sizes(file: &WeightFile, codebook_dim: usize) -> Resul
     let (block_chunks, depth, first) = if chunks.is_empty() {
         (1, shapes.numbers("blocks.").len(), "blocks.0.")
     } else {
-        let blocks = |chunk: &usize| shapes.numbers(&format!("block_chunks.{chunk}.module.")).len();
-        (chunks.len(), chunks.iter().map(blocks).sum(), "block_chunks.0.module.0.")
+        let blocks = |chunk: &usize| {
+            shapes
+                .numbers(&format!("block_chunks.{chunk}.module."))
+                .len()
+        };
+        (
+            chunks.len(),
+            chunks.iter().map(blocks).sum(),
+            "block_chunks.0.module.0.",
+        )
     };
     let config = ModelConfig {
         depth,
@@ -137,7 +160,9 @@ mod tests {
     use super::*;
 
     fn golden(path: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(path)
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/golden")
+            .join(path)
     }
 
     fn check(case: &str) {
@@ -145,12 +170,17 @@ mod tests {
         let text = std::fs::read(folder.join("config.json")).unwrap();
         let wanted: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let number = |part: &str, name: &str| wanted[part][name].as_u64().unwrap() as usize;
-        let list = |name: &str| -> Vec<usize> { serde_json::from_value(wanted["vae"][name].clone()).unwrap() };
+        let list = |name: &str| -> Vec<usize> {
+            serde_json::from_value(wanted["vae"][name].clone()).unwrap()
+        };
         let vae = vae_sizes(&WeightFile::open(folder.join("vae.pth")).unwrap()).unwrap();
         assert_eq!(vae.codebook_dim, number("vae", "codebook_dim"));
         assert_eq!(vae.patch_size, number("vae", "patch_size"));
         assert_eq!(vae.base_ch, number("vae", "base_ch"));
-        assert_eq!((vae.encoder_ch_mult, vae.decoder_ch_mult), (list("encoder_ch_mult"), list("decoder_ch_mult")));
+        assert_eq!(
+            (vae.encoder_ch_mult, vae.decoder_ch_mult),
+            (list("encoder_ch_mult"), list("decoder_ch_mult"))
+        );
         let file = WeightFile::open(folder.join("transformer.pth")).unwrap();
         let model = transformer_sizes(&file, vae.codebook_dim).unwrap();
         for (name, found) in [
@@ -177,8 +207,18 @@ mod tests {
     fn foreign_weights_are_refused() {
         let transformer = WeightFile::open(golden("infinity-open/transformer.pth")).unwrap();
         let vae = WeightFile::open(golden("infinity-open/vae.pth")).unwrap();
-        assert!(vae_sizes(&transformer).unwrap_err().to_string().contains("conv_in"));
-        assert!(transformer_sizes(&vae, 16).unwrap_err().to_string().contains("pos_start"));
+        assert!(
+            vae_sizes(&transformer)
+                .unwrap_err()
+                .to_string()
+                .contains("conv_in")
+        );
+        assert!(
+            transformer_sizes(&vae, 16)
+                .unwrap_err()
+                .to_string()
+                .contains("pos_start")
+        );
         let error = transformer_sizes(&transformer, 5).unwrap_err().to_string();
         assert!(error.contains("different models"), "{error}");
     }

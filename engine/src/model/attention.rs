@@ -27,7 +27,10 @@ impl KvCache {
     /// Keys and values of rows `start..start + count` of the batch, `[count, N, S, D]`.
     fn rows(&self, start: usize, count: usize) -> (Tensor<4>, Tensor<4>) {
         let join = |parts: &[Tensor<4>]| {
-            let rows = parts.iter().map(|part| part.clone().narrow(0, start, count)).collect();
+            let rows = parts
+                .iter()
+                .map(|part| part.clone().narrow(0, start, count))
+                .collect();
             Tensor::cat(rows, 2)
         };
         (join(&self.keys), join(&self.values))
@@ -42,7 +45,13 @@ impl KvCache {
 ///
 /// `bias` is `[B or 1, 1, L or 1, S]`. No table of scores holds more than `max_elements` values
 /// if one query per row allows.
-pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, bias: Option<Tensor<4>>, max_elements: usize) -> Tensor<4> {
+pub fn attend(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    bias: Option<Tensor<4>>,
+    max_elements: usize,
+) -> Tensor<4> {
     let [batch, heads, length, _] = query.dims();
     let places = key.dims()[2];
     let key = key.swap_dims(2, 3); // [B, N, D, S]
@@ -63,7 +72,11 @@ pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, bias: Option<T
     while start < length {
         let count = chunk.min(length - start);
         let bias = bias.clone().map(|bias| {
-            if bias.dims()[2] == 1 { bias } else { bias.narrow(2, start, count) }
+            if bias.dims()[2] == 1 {
+                bias
+            } else {
+                bias.narrow(2, start, count)
+            }
         });
         parts.push(part(query.clone().narrow(2, start, count), bias));
         start += count;
@@ -74,7 +87,8 @@ pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, bias: Option<T
 /// `[B, L, C]` as heads `[B, N, L, D]`.
 pub(super) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, length, width] = x.dims();
-    x.reshape([batch, length, heads, width / heads]).swap_dims(1, 2)
+    x.reshape([batch, length, heads, width / heads])
+        .swap_dims(1, 2)
 }
 
 /// Heads `[B, N, L, D]` as `[B, L, C]`.
@@ -134,11 +148,21 @@ impl SelfAttention {
         let key = split_heads(part(1), self.heads);
         let value = split_heads(part(2) + self.v_bias.clone().unsqueeze(), self.heads);
         let scale = self.scale_mul.clone().clamp_max(100.0_f32.ln()).exp(); // [1, N, 1, 1]
-        [rope.turn(unit_length(query) * scale), rope.turn(unit_length(key)), value]
+        [
+            rope.turn(unit_length(query) * scale),
+            rope.turn(unit_length(key)),
+            value,
+        ]
     }
 
     /// Mixes the tokens `x` `[B, L, C]` with what they may see.
-    pub(super) fn forward(&self, x: Tensor<3>, rope: &Rope, look: Look<'_>, max_elements: usize) -> Tensor<3> {
+    pub(super) fn forward(
+        &self,
+        x: Tensor<3>,
+        rope: &Rope,
+        look: Look<'_>,
+        max_elements: usize,
+    ) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let chunk = (max_elements / (batch * 3 * self.width)).clamp(1, length);
         let mut parts: [Vec<Tensor<4>>; 3] = Default::default();
@@ -155,7 +179,13 @@ impl SelfAttention {
             }
             start += count;
         }
-        let [query, key, value] = parts.map(|mut list| if list.len() == 1 { list.remove(0) } else { Tensor::cat(list, 2) });
+        let [query, key, value] = parts.map(|mut list| {
+            if list.len() == 1 {
+                list.remove(0)
+            } else {
+                Tensor::cat(list, 2)
+            }
+        });
         let mixed = match look {
             Look::Own(bias) => attend(query, key, value, Some(bias.clone()), max_elements),
             Look::Cache(cache) => {
@@ -172,7 +202,11 @@ impl SelfAttention {
                     mixed.push(attend(query, keys, values, None, max_elements));
                     start += count;
                 }
-                if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) }
+                if mixed.len() == 1 {
+                    mixed.remove(0)
+                } else {
+                    Tensor::cat(mixed, 0)
+                }
             }
         };
         self.proj.forward(join_heads(mixed))
@@ -198,12 +232,32 @@ impl Network for SelfAttention {
     fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
         let (width, heads) = (self.width, self.heads);
         let init = Init::Normal((1.0 / (3.0 * width as f32)).sqrt());
-        slots.add(format!("{prefix}mat_qkv.weight"), &mut self.mat_qkv, [3 * width, width], init);
-        slots.add(format!("{prefix}q_bias"), &mut self.q_bias, [width], Init::Constant(0.0));
-        slots.add(format!("{prefix}v_bias"), &mut self.v_bias, [width], Init::Constant(0.0));
+        slots.add(
+            format!("{prefix}mat_qkv.weight"),
+            &mut self.mat_qkv,
+            [3 * width, width],
+            init,
+        );
+        slots.add(
+            format!("{prefix}q_bias"),
+            &mut self.q_bias,
+            [width],
+            Init::Constant(0.0),
+        );
+        slots.add(
+            format!("{prefix}v_bias"),
+            &mut self.v_bias,
+            [width],
+            Init::Constant(0.0),
+        );
         slots.allow_unused(format!("{prefix}zero_k_bias"), [width]);
         let start = Init::Constant(4.0_f32.ln());
-        slots.add(format!("{prefix}scale_mul_1H11"), &mut self.scale_mul, [1, heads, 1, 1], start);
+        slots.add(
+            format!("{prefix}scale_mul_1H11"),
+            &mut self.scale_mul,
+            [1, heads, 1, 1],
+            start,
+        );
         self.proj.slots(&format!("{prefix}proj."), slots);
     }
 }
@@ -242,14 +296,29 @@ impl CrossAttention {
     /// Keys and values of projected text `[R, T, C]`.
     pub(super) fn text_kv(&self, text: Tensor<3>) -> TextKv {
         let (key, value) = key_and_value(text, &self.mat_kv, &self.v_bias);
-        TextKv { key: split_heads(key, self.heads), value: split_heads(value, self.heads) }
+        TextKv {
+            key: split_heads(key, self.heads),
+            value: split_heads(value, self.heads),
+        }
     }
 
     /// Mixes tokens `x` `[R, L, C]` with the text; `bias` `[R, 1, 1, T]` hides padding.
-    pub(super) fn forward(&self, x: Tensor<3>, text: &TextKv, bias: Option<Tensor<4>>, max_elements: usize) -> Tensor<3> {
+    pub(super) fn forward(
+        &self,
+        x: Tensor<3>,
+        text: &TextKv,
+        bias: Option<Tensor<4>>,
+        max_elements: usize,
+    ) -> Tensor<3> {
         let scale = 1.0 / ((self.width / self.heads) as f32).sqrt();
         let query = split_heads(self.mat_q.forward(x).mul_scalar(scale), self.heads);
-        let mixed = attend(query, text.key.clone(), text.value.clone(), bias, max_elements);
+        let mixed = attend(
+            query,
+            text.key.clone(),
+            text.value.clone(),
+            bias,
+            max_elements,
+        );
         self.proj.forward(join_heads(mixed))
     }
 }
@@ -271,8 +340,18 @@ impl Network for CrossAttention {
         let width = self.width;
         let init = Init::Normal((1.0 / (3.0 * width as f32)).sqrt());
         self.mat_q.slots(&format!("{prefix}mat_q."), slots);
-        slots.add(format!("{prefix}mat_kv.weight"), &mut self.mat_kv, [2 * width, width], init);
-        slots.add(format!("{prefix}v_bias"), &mut self.v_bias, [width], Init::Constant(0.0));
+        slots.add(
+            format!("{prefix}mat_kv.weight"),
+            &mut self.mat_kv,
+            [2 * width, width],
+            init,
+        );
+        slots.add(
+            format!("{prefix}v_bias"),
+            &mut self.v_bias,
+            [width],
+            Init::Constant(0.0),
+        );
         slots.allow_unused(format!("{prefix}zero_k_bias"), [width]);
         self.proj.slots(&format!("{prefix}proj."), slots);
     }
@@ -306,9 +385,19 @@ impl TextPool {
         let (heads, width) = (self.config.pool_heads(), self.config.width);
         let (key, value) = key_and_value(text, &self.mat_kv, &self.v_bias);
         let scale = 1.0 / ((width / heads) as f32).sqrt();
-        let query = self.mat_q.clone().mul_scalar(scale).reshape([1, heads, 1, width / heads]);
+        let query = self
+            .mat_q
+            .clone()
+            .mul_scalar(scale)
+            .reshape([1, heads, 1, width / heads]);
         let query = query.expand([rows, heads, 1, width / heads]);
-        let mixed = attend(query, split_heads(key, heads), split_heads(value, heads), bias, usize::MAX);
+        let mixed = attend(
+            query,
+            split_heads(key, heads),
+            split_heads(value, heads),
+            bias,
+            usize::MAX,
+        );
         self.proj.forward(join_heads(mixed)).reshape([rows, width])
     }
 }
@@ -320,8 +409,18 @@ impl Network for TextPool {
         let shape = [1, heads, width / heads];
         slots.add(format!("{prefix}mat_q"), &mut self.mat_q, shape, init);
         let shape = [2 * width, self.config.text_channels];
-        slots.add(format!("{prefix}mat_kv.weight"), &mut self.mat_kv, shape, init);
-        slots.add(format!("{prefix}v_bias"), &mut self.v_bias, [width], Init::Constant(0.0));
+        slots.add(
+            format!("{prefix}mat_kv.weight"),
+            &mut self.mat_kv,
+            shape,
+            init,
+        );
+        slots.add(
+            format!("{prefix}v_bias"),
+            &mut self.v_bias,
+            [width],
+            Init::Constant(0.0),
+        );
         slots.allow_unused(format!("{prefix}zero_k_bias"), [width]);
         self.proj.slots(&format!("{prefix}proj."), slots);
     }

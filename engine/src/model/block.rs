@@ -59,15 +59,29 @@ impl Block {
     }
 
     /// `[R, L, C]` to `[R, L, C]`.
-    pub(super) fn forward(&self, x: Tensor<3>, text: &BlockText<'_>, rope: &Rope, look: Look<'_>, max_elements: usize) -> Tensor<3> {
+    pub(super) fn forward(
+        &self,
+        x: Tensor<3>,
+        text: &BlockText<'_>,
+        rope: &Rope,
+        look: Look<'_>,
+        max_elements: usize,
+    ) -> Tensor<3> {
         let ada = self.ada_gss.clone().reshape([1, 6, self.width]) + text.shared_ada.clone(); // [R, 6, C]
         let row = |index: usize| ada.clone().narrow(1, index, 1); // [R, 1, C]
-        let (gamma1, gamma2, scale1, scale2, shift1, shift2) = (row(0), row(1), row(2), row(3), row(4), row(5));
+        let (gamma1, gamma2, scale1, scale2, shift1, shift2) =
+            (row(0), row(1), row(2), row(3), row(4), row(5));
         let modulated = layer_norm(x.clone(), NORM_EPSILON) * (scale1 + 1.0) + shift1;
-        let x = x + self.self_attention.forward(modulated, rope, look, max_elements) * gamma1;
+        let x = x + self
+            .self_attention
+            .forward(modulated, rope, look, max_elements)
+            * gamma1;
         let normed = layer_norm(x.clone(), NORM_EPSILON) * self.ca_norm_weight.clone().unsqueeze()
             + self.ca_norm_bias.clone().unsqueeze();
-        let x = x + self.cross_attention.forward(normed, text.text_kv, text.bias.clone(), max_elements);
+        let x =
+            x + self
+                .cross_attention
+                .forward(normed, text.text_kv, text.bias.clone(), max_elements);
         let modulated = layer_norm(x.clone(), NORM_EPSILON) * (scale2 + 1.0) + shift2;
         x + self.feed_forward(modulated, max_elements) * gamma2
     }
@@ -93,7 +107,17 @@ impl Network for Block {
         self.cross_attention.slots(&format!("{prefix}ca."), slots);
         self.fc1.slots(&format!("{prefix}ffn.fc1."), slots);
         self.fc2.slots(&format!("{prefix}ffn.fc2."), slots);
-        slots.add(format!("{prefix}ca_norm.weight"), &mut self.ca_norm_weight, [self.width], Init::Constant(1.0));
-        slots.add(format!("{prefix}ca_norm.bias"), &mut self.ca_norm_bias, [self.width], Init::Constant(0.0));
+        slots.add(
+            format!("{prefix}ca_norm.weight"),
+            &mut self.ca_norm_weight,
+            [self.width],
+            Init::Constant(1.0),
+        );
+        slots.add(
+            format!("{prefix}ca_norm.bias"),
+            &mut self.ca_norm_bias,
+            [self.width],
+            Init::Constant(0.0),
+        );
     }
 }

@@ -64,7 +64,10 @@ impl ModelConfig {
 
     /// The released 8B.
     pub fn b8() -> Self {
-        Self { patchify: true, ..Self::published(40, 3584, 28, 8, 14) }
+        Self {
+            patchify: true,
+            ..Self::published(40, 3584, 28, 8, 14)
+        }
     }
 
     /// Bits per token, `d'`: `d`, or `4d` with patchify.
@@ -88,7 +91,11 @@ impl ModelConfig {
             return format!("blocks.{index}.");
         }
         let per_chunk = self.depth / self.block_chunks;
-        format!("block_chunks.{}.module.{}.", index / per_chunk, index % per_chunk)
+        format!(
+            "block_chunks.{}.module.{}.",
+            index / per_chunk,
+            index % per_chunk
+        )
     }
 
     /// Checks that the sizes make a network.
@@ -97,7 +104,11 @@ impl ModelConfig {
     /// [`EngineError::BadSetting`] naming the size that does not fit.
     pub fn check(&self) -> Result<(), EngineError> {
         let refuse = |what, value: usize, advice: &str| {
-            Err(EngineError::BadSetting { what, value: value.to_string(), advice: advice.to_owned() })
+            Err(EngineError::BadSetting {
+                what,
+                value: value.to_string(),
+                advice: advice.to_owned(),
+            })
         };
         if !(1..=256).contains(&self.depth) {
             return refuse("transformer.depth", self.depth, "Use 1 to 256 blocks.");
@@ -105,24 +116,51 @@ impl ModelConfig {
         if !(1..=16384).contains(&self.width) {
             return refuse("transformer.width", self.width, "Use 1 to 16384.");
         }
-        if self.heads == 0 || !self.width.is_multiple_of(self.heads) || !self.head_width().is_multiple_of(4) {
-            return refuse("transformer.heads", self.heads, "The width must divide into heads of a multiple of 4.");
+        if self.heads == 0
+            || !self.width.is_multiple_of(self.heads)
+            || !self.head_width().is_multiple_of(4)
+        {
+            return refuse(
+                "transformer.heads",
+                self.heads,
+                "The width must divide into heads of a multiple of 4.",
+            );
         }
         if !(1..=131_072).contains(&self.mlp_hidden) {
-            return refuse("transformer.mlp_hidden", self.mlp_hidden, "Use 1 to 131072.");
+            return refuse(
+                "transformer.mlp_hidden",
+                self.mlp_hidden,
+                "Use 1 to 131072.",
+            );
         }
         if self.block_chunks == 0 || !self.depth.is_multiple_of(self.block_chunks) {
-            return refuse("transformer.block_chunks", self.block_chunks, "It must divide the depth.");
+            return refuse(
+                "transformer.block_chunks",
+                self.block_chunks,
+                "It must divide the depth.",
+            );
         }
         let pool = self.pool_heads();
         if pool == 0 || self.text_channels > 16384 || !self.width.is_multiple_of(pool) {
-            return refuse("transformer.text_channels", self.text_channels, "Use a multiple of 128 whose share of heads divides the width.");
+            return refuse(
+                "transformer.text_channels",
+                self.text_channels,
+                "Use a multiple of 128 whose share of heads divides the width.",
+            );
         }
         if !(1..=4096).contains(&self.text_maxlen) {
-            return refuse("transformer.text_maxlen", self.text_maxlen, "Use 1 to 4096.");
+            return refuse(
+                "transformer.text_maxlen",
+                self.text_maxlen,
+                "Use 1 to 4096.",
+            );
         }
         if !(1..=256).contains(&self.codebook_dim) {
-            return refuse("transformer.codebook_dim", self.codebook_dim, "Use 1 to 256 bits.");
+            return refuse(
+                "transformer.codebook_dim",
+                self.codebook_dim,
+                "Use 1 to 256 bits.",
+            );
         }
         Ok(())
     }
@@ -134,7 +172,12 @@ mod tests {
 
     #[test]
     fn published_sizes_are_valid() {
-        for config in [ModelConfig::m125(16), ModelConfig::b1(), ModelConfig::b2(), ModelConfig::b8()] {
+        for config in [
+            ModelConfig::m125(16),
+            ModelConfig::b1(),
+            ModelConfig::b2(),
+            ModelConfig::b8(),
+        ] {
             config.check().unwrap();
         }
         assert_eq!(ModelConfig::b2().block_name(31), "block_chunks.7.module.3.");

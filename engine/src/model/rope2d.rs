@@ -41,7 +41,12 @@ pub fn angles(scale: Scale, base: Scale, head_width: usize) -> Vec<f32> {
 
 impl Rope {
     /// Tables for `scales` of `schedule`, one after the other.
-    pub fn new(schedule: &ScaleSchedule, scales: std::ops::Range<usize>, head_width: usize, device: &Device) -> Self {
+    pub fn new(
+        schedule: &ScaleSchedule,
+        scales: std::ops::Range<usize>,
+        head_width: usize,
+        device: &Device,
+    ) -> Self {
         let angles: Vec<f32> = schedule.scales[scales]
             .iter()
             .flat_map(|&scale| angles(scale, schedule.rope_base, head_width))
@@ -60,7 +65,10 @@ impl Rope {
         Self {
             cos: table(f32::cos),
             sin: table(f32::sin),
-            swap: Tensor::from_data(TensorData::new(swap, [1, 1, head_width, head_width]), device),
+            swap: Tensor::from_data(
+                TensorData::new(swap, [1, 1, head_width, head_width]),
+                device,
+            ),
         }
     }
 
@@ -102,10 +110,17 @@ mod tests {
         let device = Device::flex();
         let schedule = ScaleSchedule::nearest(1.0, 2).unwrap();
         let x = Tensor::<4>::ones([1, 1, 5, 8], &device);
-        let y: Vec<f32> = Rope::new(&schedule, 0..2, 8, &device).turn(x).try_into_vec_as().unwrap();
+        let y: Vec<f32> = Rope::new(&schedule, 0..2, 8, &device)
+            .turn(x)
+            .try_into_vec_as()
+            .unwrap();
         assert!(y[..8].iter().all(|&v| (v - 1.0).abs() < 1e-6));
         // Turning keeps lengths.
         let lengths = y.chunks(2).map(|pair| pair[0].hypot(pair[1]));
-        assert!(lengths.into_iter().all(|l| (l - 2.0_f32.sqrt()).abs() < 1e-5));
+        assert!(
+            lengths
+                .into_iter()
+                .all(|l| (l - 2.0_f32.sqrt()).abs() < 1e-5)
+        );
     }
 }

@@ -54,7 +54,10 @@ fn padding_bias(lens: &[usize], tokens: usize, device: &Device) -> Option<Tensor
         .iter()
         .flat_map(|&len| (0..tokens).map(move |i| if i < len { 0.0 } else { -1e9 }))
         .collect();
-    Some(Tensor::from_data(TensorData::new(values, [lens.len(), 1, 1, tokens]), device))
+    Some(Tensor::from_data(
+        TensorData::new(values, [lens.len(), 1, 1, tokens]),
+        device,
+    ))
 }
 
 impl Transformer {
@@ -74,9 +77,15 @@ impl Transformer {
             pos_start: Tensor::zeros([1, 1, 1], device),
             cfg_uncond: Tensor::zeros([1, 1], device),
             shared_ada: linear(width, 6 * width, Init::Normal(deviation * 0.1)),
-            blocks: (0..config.depth).map(|_| Block::new(config, device)).collect(),
+            blocks: (0..config.depth)
+                .map(|_| Block::new(config, device))
+                .collect(),
             head_ada: linear(width, 2 * width, Init::Normal(deviation * 1e-3)),
-            head: linear(width, 2 * config.token_bits(), Init::Normal(deviation * 0.02)),
+            head: linear(
+                width,
+                2 * config.token_bits(),
+                Init::Normal(deviation * 0.02),
+            ),
             device: device.clone(),
             max_elements,
         }
@@ -95,7 +104,8 @@ impl Transformer {
             let own = if len == tokens {
                 own
             } else {
-                let padding = Tensor::zeros([tokens - len, self.config.text_channels], &self.device);
+                let padding =
+                    Tensor::zeros([tokens - len, self.config.text_channels], &self.device);
                 Tensor::cat(vec![own, padding], 0)
             };
             own.unsqueeze::<3>()
@@ -115,12 +125,28 @@ impl Transformer {
         let bias = padding_bias(lens, tokens, &self.device);
         let normed = self.normalise_text(features);
         let summary = self.text_pool.forward(normed.clone(), bias.clone());
-        let text = self.text_out.forward(gelu_tanh(self.text_in.forward(normed)));
+        let text = self
+            .text_out
+            .forward(gelu_tanh(self.text_in.forward(normed)));
         let source = activation::silu(summary.clone()).unsqueeze_dim::<3>(1); // [R, 1, C]
-        let shared_ada = self.shared_ada.forward(source.clone()).reshape([rows, 6, width]);
+        let shared_ada = self
+            .shared_ada
+            .forward(source.clone())
+            .reshape([rows, 6, width]);
         let head_ada = self.head_ada.forward(source).reshape([rows, 2, width]);
-        let text_kv = self.blocks.iter().map(|block| block.text_kv(text.clone())).collect();
-        Condition { summary, text, shared_ada, head_ada, text_kv, bias }
+        let text_kv = self
+            .blocks
+            .iter()
+            .map(|block| block.text_kv(text.clone()))
+            .collect();
+        Condition {
+            summary,
+            text,
+            shared_ada,
+            head_ada,
+            text_kv,
+            bias,
+        }
     }
 
     /// The first token of every row, `[R, 1, C]`, its level added.
@@ -135,11 +161,23 @@ impl Transformer {
     }
 
     fn add_level(&self, tokens: Tensor<3>, scale_index: usize) -> Tensor<3> {
-        tokens + self.level_embed.clone().narrow(0, scale_index, 1).unsqueeze()
+        tokens
+            + self
+                .level_embed
+                .clone()
+                .narrow(0, scale_index, 1)
+                .unsqueeze()
     }
 
     /// Runs block `index` over the tokens `[R, L, C]` of one scale.
-    pub fn block(&self, index: usize, tokens: Tensor<3>, condition: &Condition, rope: &Rope, look: Look<'_>) -> Tensor<3> {
+    pub fn block(
+        &self,
+        index: usize,
+        tokens: Tensor<3>,
+        condition: &Condition,
+        rope: &Rope,
+        look: Look<'_>,
+    ) -> Tensor<3> {
         let text = BlockText {
             shared_ada: &condition.shared_ada,
             text_kv: &condition.text_kv[index],
@@ -151,7 +189,8 @@ impl Transformer {
     /// Logits `[R, L, 2 d']` of hidden tokens `[R, L, C]`; index `2 bit + value`.
     pub fn logits(&self, hidden: Tensor<3>, condition: &Condition) -> Tensor<3> {
         let row = |index: usize| condition.head_ada.clone().narrow(1, index, 1);
-        self.head.forward(layer_norm(hidden, NORM_EPSILON) * (row(0) + 1.0) + row(1))
+        self.head
+            .forward(layer_norm(hidden, NORM_EPSILON) * (row(0) + 1.0) + row(1))
     }
 
     /// An empty cache for every block.
@@ -163,7 +202,12 @@ impl Transformer {
     ///
     /// `inputs` are the features of scales 2 and up, `[R, L - 1, d']`; the result is `[R, L, 2 d']`.
     /// A token sees its own scale and those before.
-    pub fn forward_all(&self, condition: &Condition, inputs: Option<Tensor<3>>, schedule: &ScaleSchedule) -> Tensor<3> {
+    pub fn forward_all(
+        &self,
+        condition: &Condition,
+        inputs: Option<Tensor<3>>,
+        schedule: &ScaleSchedule,
+    ) -> Tensor<3> {
         let mut tokens = vec![self.first_token(condition)];
         if let Some(inputs) = inputs {
             let mut start = 0;
@@ -195,7 +239,11 @@ fn block_causal_bias(schedule: &ScaleSchedule, device: &Device) -> Tensor<4> {
     let length = levels.len();
     let values: Vec<f32> = levels
         .iter()
-        .flat_map(|from| levels.iter().map(move |to| if to <= from { 0.0 } else { -1e9 }))
+        .flat_map(|from| {
+            levels
+                .iter()
+                .map(move |to| if to <= from { 0.0 } else { -1e9 })
+        })
         .collect();
     Tensor::from_data(TensorData::new(values, [1, 1, length, length]), device)
 }
@@ -207,16 +255,42 @@ impl Network for Transformer {
         let small = Init::Normal((1.0 / (3.0 * width as f32)).sqrt());
         let text_like = Init::Normal((1.0 / channels as f32).sqrt());
         let uncond_shape = [config.text_maxlen, channels];
-        slots.add(format!("{prefix}cfg_uncond"), &mut self.cfg_uncond, uncond_shape, text_like);
-        slots.add(format!("{prefix}pos_start"), &mut self.pos_start, [1, 1, width], small);
-        slots.add(format!("{prefix}text_norm.weight"), &mut self.text_norm, [channels], Init::Constant(1.0));
-        self.text_pool.slots(&format!("{prefix}text_proj_for_sos.ca."), slots);
-        self.text_in.slots(&format!("{prefix}text_proj_for_ca.0."), slots);
-        self.text_out.slots(&format!("{prefix}text_proj_for_ca.2."), slots);
-        slots.add(format!("{prefix}lvl_embed.weight"), &mut self.level_embed, [LEVEL_ROWS, width], small);
-        self.word_embed.slots(&format!("{prefix}word_embed."), slots);
-        self.shared_ada.slots(&format!("{prefix}shared_ada_lin.1."), slots);
-        self.head_ada.slots(&format!("{prefix}head_nm.ada_lin.1."), slots);
+        slots.add(
+            format!("{prefix}cfg_uncond"),
+            &mut self.cfg_uncond,
+            uncond_shape,
+            text_like,
+        );
+        slots.add(
+            format!("{prefix}pos_start"),
+            &mut self.pos_start,
+            [1, 1, width],
+            small,
+        );
+        slots.add(
+            format!("{prefix}text_norm.weight"),
+            &mut self.text_norm,
+            [channels],
+            Init::Constant(1.0),
+        );
+        self.text_pool
+            .slots(&format!("{prefix}text_proj_for_sos.ca."), slots);
+        self.text_in
+            .slots(&format!("{prefix}text_proj_for_ca.0."), slots);
+        self.text_out
+            .slots(&format!("{prefix}text_proj_for_ca.2."), slots);
+        slots.add(
+            format!("{prefix}lvl_embed.weight"),
+            &mut self.level_embed,
+            [LEVEL_ROWS, width],
+            small,
+        );
+        self.word_embed
+            .slots(&format!("{prefix}word_embed."), slots);
+        self.shared_ada
+            .slots(&format!("{prefix}shared_ada_lin.1."), slots);
+        self.head_ada
+            .slots(&format!("{prefix}head_nm.ada_lin.1."), slots);
         self.head.slots(&format!("{prefix}head."), slots);
         for (index, block) in self.blocks.iter_mut().enumerate() {
             block.slots(&format!("{prefix}{}", config.block_name(index)), slots);

@@ -36,7 +36,10 @@ impl DecodeCost {
     fn foresee(&self, tokens: usize) -> Option<f32> {
         let fixed = self.fixed_secs?;
         // Until a larger grid was decoded, all of the time may have been per token.
-        Some(self.per_token_secs.map_or(fixed * tokens as f32, |per| fixed + per * tokens as f32))
+        Some(
+            self.per_token_secs
+                .map_or(fixed * tokens as f32, |per| fixed + per * tokens as f32),
+        )
     }
 }
 
@@ -56,7 +59,12 @@ pub(super) struct Moment {
 }
 
 /// The finest grid of `scales`, up to `index`, whose preview keeps within the share.
-pub(super) fn preview_grid(scales: &[Scale], index: usize, cost: &DecodeCost, at: Moment) -> Option<Scale> {
+pub(super) fn preview_grid(
+    scales: &[Scale],
+    index: usize,
+    cost: &DecodeCost,
+    at: Moment,
+) -> Option<Scale> {
     let fits = |scale: &Scale| {
         let tokens = scale.tokens();
         if tokens <= FREE_TOKENS {
@@ -69,7 +77,12 @@ pub(super) fn preview_grid(scales: &[Scale], index: usize, cost: &DecodeCost, at
         let total = at.elapsed_secs + own + to_draw + last;
         at.preview_secs + own <= SHARE * total
     };
-    scales.iter().take(index + 1).rev().find(|scale| fits(scale)).copied()
+    scales
+        .iter()
+        .take(index + 1)
+        .rev()
+        .find(|scale| fits(scale))
+        .copied()
 }
 
 #[cfg(test)]
@@ -78,7 +91,12 @@ mod tests {
     use crate::schedule::ScaleSchedule;
 
     /// The side of the preview of each scale but the last, and the share previews took.
-    fn run(draw_per_token: f32, fixed: f32, decode_per_token: f32, mut cost: DecodeCost) -> (Vec<usize>, f32, DecodeCost) {
+    fn run(
+        draw_per_token: f32,
+        fixed: f32,
+        decode_per_token: f32,
+        mut cost: DecodeCost,
+    ) -> (Vec<usize>, f32, DecodeCost) {
         let scales = ScaleSchedule::nearest(1.0, 7).unwrap().scales;
         let decode = |tokens: usize| fixed + decode_per_token * tokens as f32;
         let (mut elapsed_secs, mut preview_secs) = (0.01, 0.0);

@@ -22,28 +22,54 @@ pub(super) struct Studio {
 
 impl Studio {
     pub(super) fn new(bundle: Bundle) -> Self {
-        Self { bundle, cost: DecodeCost::default(), texts: Vec::new() }
+        Self {
+            bundle,
+            cost: DecodeCost::default(),
+            texts: Vec::new(),
+        }
     }
 
     /// Draws one picture and tells how it goes; the caller tells of errors.
-    pub(super) fn draw(&mut self, job: JobId, spec: &GenerateSpec, previews: Previews, link: &Link) -> Result<(), EngineError> {
+    pub(super) fn draw(
+        &mut self,
+        job: JobId,
+        spec: &GenerateSpec,
+        previews: Previews,
+        link: &Link,
+    ) -> Result<(), EngineError> {
         let started = Instant::now();
         let config = &self.bundle.transformer.config;
         let mut plan = Plan::new(spec, self.bundle.info.scale_count, config.depth)?;
-        for (name, text) in [("prompt", &spec.prompt), ("negative prompt", &spec.negative_prompt)] {
+        for (name, text) in [
+            ("prompt", &spec.prompt),
+            ("negative prompt", &spec.negative_prompt),
+        ] {
             plan.notes.extend(self.cut_note(name, text)?);
         }
         link.tell(Event::Started {
             job,
-            schedule: plan.schedule.scales.iter().map(|scale| (scale.h, scale.w)).collect(),
+            schedule: plan
+                .schedule
+                .scales
+                .iter()
+                .map(|scale| (scale.h, scale.w))
+                .collect(),
             size_px: plan.schedule.size_px(),
             notes: plan.notes.clone(),
         });
-        link.tell(Event::Stage { job, stage: Stage::EncodingPrompt });
+        link.tell(Event::Stage {
+            job,
+            stage: Stage::EncodingPrompt,
+        });
         let text = self.encoded(&spec.prompt)?;
         let needs_negative = plan.is_guided() && !spec.negative_prompt.is_empty();
-        let negative = needs_negative.then(|| self.encoded(&spec.negative_prompt)).transpose()?;
-        link.tell(Event::Stage { job, stage: Stage::Scale(0) });
+        let negative = needs_negative
+            .then(|| self.encoded(&spec.negative_prompt))
+            .transpose()?;
+        link.tell(Event::Stage {
+            job,
+            stage: Stage::Scale(0),
+        });
         let mut watcher = Drawing {
             job,
             bundle: &self.bundle,
@@ -56,7 +82,13 @@ impl Studio {
             preview_time: Duration::ZERO,
             picture: None,
         };
-        let outcome = generate(&self.bundle.transformer, text, negative, &plan, &mut watcher)?;
+        let outcome = generate(
+            &self.bundle.transformer,
+            text,
+            negative,
+            &plan,
+            &mut watcher,
+        )?;
         let (picture, preview_time) = (watcher.picture.take(), watcher.preview_time);
         match (outcome, picture) {
             (Outcome::Done(_), Some(image)) => {
@@ -76,7 +108,10 @@ impl Studio {
 
     /// A sentence when the model cannot read all of `text`.
     fn cut_note(&self, name: &str, text: &str) -> Result<Option<String>, EngineError> {
-        let (count, most) = (self.bundle.tokenizer.count(text)?, self.bundle.tokenizer.max_length());
+        let (count, most) = (
+            self.bundle.tokenizer.count(text)?,
+            self.bundle.tokenizer.max_length(),
+        );
         Ok((count > most).then(|| {
             format!("The {name} is too long for this model: it reads the first {most} of {count} word pieces.")
         }))
@@ -101,7 +136,13 @@ impl Studio {
 
 /// The wish with everything filled in that it left open.
 fn carried_out(spec: &GenerateSpec, plan: &Plan) -> GenerateSpec {
-    let short = |asked: &[f32], used: &[f32]| if asked.len() == 1 { asked.to_vec() } else { used.to_vec() };
+    let short = |asked: &[f32], used: &[f32]| {
+        if asked.len() == 1 {
+            asked.to_vec()
+        } else {
+            used.to_vec()
+        }
+    };
     GenerateSpec {
         ratio: plan.schedule.ratio,
         scale_count: Some(plan.schedule.scales.len()),
@@ -138,8 +179,14 @@ impl Drawing<'_> {
                 let at = Moment {
                     elapsed_secs: self.started.elapsed().as_secs_f32(),
                     preview_secs: self.preview_time.as_secs_f32(),
-                    draw_secs_per_token: self.scale_started.elapsed().as_secs_f32() / own.tokens() as f32,
-                    tokens_left: self.scales.iter().skip(index + 1).map(|scale| scale.tokens()).sum(),
+                    draw_secs_per_token: self.scale_started.elapsed().as_secs_f32()
+                        / own.tokens() as f32,
+                    tokens_left: self
+                        .scales
+                        .iter()
+                        .skip(index + 1)
+                        .map(|scale| scale.tokens())
+                        .sum(),
                     last_tokens: last.tokens(),
                 };
                 preview_grid(self.scales, index, self.cost, at)
@@ -156,7 +203,10 @@ impl Watcher for Drawing<'_> {
             return Err(EngineError::internal("a scale without a picture"));
         };
         if is_last {
-            self.link.tell(Event::Stage { job, stage: Stage::Decoding });
+            self.link.tell(Event::Stage {
+                job,
+                stage: Stage::Decoding,
+            });
         }
         if self.is_cancelled() {
             return Ok(());
@@ -180,7 +230,10 @@ impl Watcher for Drawing<'_> {
             });
         }
         if !is_last {
-            self.link.tell(Event::Stage { job, stage: Stage::Scale(index + 1) });
+            self.link.tell(Event::Stage {
+                job,
+                stage: Stage::Scale(index + 1),
+            });
         }
         self.scale_started = Instant::now();
         Ok(())

@@ -17,8 +17,17 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(events: Sender<Event>, wake: Box<dyn Fn() + Send>, cancels: Arc<CancelBoard>) -> Self {
-        Self { events, wake, cancels, closed: Cell::new(false) }
+    pub(super) fn new(
+        events: Sender<Event>,
+        wake: Box<dyn Fn() + Send>,
+        cancels: Arc<CancelBoard>,
+    ) -> Self {
+        Self {
+            events,
+            wake,
+            cancels,
+            closed: Cell::new(false),
+        }
     }
 
     /// Sends an event and wakes the app. Nobody listening means the app is gone.

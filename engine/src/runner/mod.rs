@@ -56,7 +56,12 @@ pub struct SpawnOptions {
 impl SpawnOptions {
     /// An engine on `device` that loads `model` first and makes previews within their budget.
     pub fn new(device: DeviceChoice, model: Option<PathBuf>) -> Self {
-        Self { device, model, previews: Previews::default(), wake: Box::new(|| ()) }
+        Self {
+            device,
+            model,
+            previews: Previews::default(),
+            wake: Box::new(|| ()),
+        }
     }
 }
 
@@ -159,7 +164,12 @@ impl EngineHandle {
     /// # Errors
     /// [`EngineError::Internal`] when the thread ended in a panic.
     pub fn shut_down(self) -> Result<(), EngineError> {
-        let Self { requests, events, thread, .. } = self;
+        let Self {
+            requests,
+            events,
+            thread,
+            ..
+        } = self;
         drop((requests, events));
         let ended = thread.map_or(Ok(()), JoinHandle::join);
         ended.map_err(|_panic| EngineError::internal("the engine thread ended in a panic"))

@@ -22,15 +22,28 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(link: Link, previews: Previews) -> Self {
-        Self { link, previews, studio: None }
+        Self {
+            link,
+            previews,
+            studio: None,
+        }
     }
 
     /// Serves until the app closes the channel.
-    pub(super) fn run(mut self, choice: DeviceChoice, model: Option<PathBuf>, requests: &Receiver<Request>) {
+    pub(super) fn run(
+        mut self,
+        choice: DeviceChoice,
+        model: Option<PathBuf>,
+        requests: &Receiver<Request>,
+    ) {
         let device = open_or_fall_back(choice);
         match &device {
-            Ok(open) => self.link.tell(Event::DeviceReady { device: open.info.clone() }),
-            Err(error) => self.link.tell(Event::ModelFailed { error: error.clone() }),
+            Ok(open) => self.link.tell(Event::DeviceReady {
+                device: open.info.clone(),
+            }),
+            Err(error) => self.link.tell(Event::ModelFailed {
+                error: error.clone(),
+            }),
         }
         if let Some(folder) = model
             && device.is_ok()
@@ -72,7 +85,11 @@ impl Engine {
             return;
         }
         let Some(studio) = &mut self.studio else {
-            let error = device.as_ref().err().cloned().unwrap_or(EngineError::NoModel);
+            let error = device
+                .as_ref()
+                .err()
+                .cloned()
+                .unwrap_or(EngineError::NoModel);
             self.link.tell(Event::Failed { job, error });
             return;
         };
@@ -95,7 +112,9 @@ impl Engine {
 
     /// After a panic: weights on the processor cannot be harmed, those on a graphics device may be gone.
     fn recover(&mut self, device: &Result<OpenDevice, EngineError>) {
-        let on_graphics = device.as_ref().is_ok_and(|open| open.info.kind != DeviceKind::Cpu);
+        let on_graphics = device
+            .as_ref()
+            .is_ok_and(|open| open.info.kind != DeviceKind::Cpu);
         if on_graphics && let Some(studio) = self.studio.take() {
             let folder = studio.bundle.folder.clone();
             // A lost device may complain again while its tensors are freed.
@@ -132,7 +151,11 @@ fn try_out(device: &Device) -> Result<(), EngineError> {
     let values = sum
         .try_into_vec_as::<f32>()
         .map_err(|error| EngineError::internal(format!("trying the device: {error}")))?;
-    if values.first() == Some(&8.0) { Ok(()) } else { Err(EngineError::internal("the device computes wrong")) }
+    if values.first() == Some(&8.0) {
+        Ok(())
+    } else {
+        Err(EngineError::internal("the device computes wrong"))
+    }
 }
 
 /// The chosen device; the processor when the choice was left to the program and the best one fails.
@@ -155,7 +178,10 @@ mod tests {
     #[test]
     fn a_panic_becomes_an_error() {
         let error = guarded::<()>(|| panic!("it {}", "broke")).unwrap_err();
-        assert!(matches!(&error, EngineError::Internal { what } if what == "it broke"), "{error}");
+        assert!(
+            matches!(&error, EngineError::Internal { what } if what == "it broke"),
+            "{error}"
+        );
         assert!(guarded(|| Ok(3)).is_ok_and(|value| value == 3));
     }
 

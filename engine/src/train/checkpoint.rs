@@ -47,9 +47,13 @@ impl Checkpoint {
     pub fn load(path: &Path) -> Result<Self, EngineError> {
         let bytes = std::fs::read(path).map_err(|error| EngineError::read(path, error))?;
         let bad = |what: String| {
-            EngineError::bad_model(path, format!("not a whole checkpoint: {what}; delete it to start anew"))
+            EngineError::bad_model(
+                path,
+                format!("not a whole checkpoint: {what}; delete it to start anew"),
+            )
         };
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
+        let (_, metadata) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
         let step = metadata
             .metadata()
             .as_ref()

@@ -47,7 +47,14 @@ pub struct VaeLossConfig {
 
 impl Default for VaeLossConfig {
     fn default() -> Self {
-        Self { l1: 1.0, l2: 2.0, gradient: 1.0, commitment: 0.25, entropy: 0.02, scale_drop: 0.25 }
+        Self {
+            l1: 1.0,
+            l2: 2.0,
+            gradient: 1.0,
+            commitment: 0.25,
+            entropy: 0.02,
+            scale_drop: 0.25,
+        }
     }
 }
 
@@ -143,7 +150,11 @@ impl TrainConfig {
                 "a batch must hold 1 to 4096 pictures"
             } else if phase.ratios.is_empty() {
                 "a phase needs at least one ratio"
-            } else if phase.learning_rate.iter().any(|rate| !rate.is_finite() || *rate < 0.0) {
+            } else if phase
+                .learning_rate
+                .iter()
+                .any(|rate| !rate.is_finite() || *rate < 0.0)
+            {
                 "a learning rate must be a number of at least 0"
             } else {
                 continue;
@@ -178,7 +189,10 @@ pub fn place_of(phases: &[Phase], step: u64, warmup: u64) -> Option<Place<'_>> {
             let part = (step - start) as f32 / phase.steps.max(1) as f32;
             let [from, to] = phase.learning_rate;
             let warm = ((step + 1) as f32 / warmup.max(1) as f32).min(1.0);
-            return Some(Place { phase, learning_rate: warm * (from + (to - from) * part) });
+            return Some(Place {
+                phase,
+                learning_rate: warm * (from + (to - from) * part),
+            });
         }
         start += phase.steps;
     }

@@ -31,13 +31,21 @@ pub struct Batch {
 ///
 /// # Errors
 /// [`EngineError::BadSetting`] for a ratio or scale count that is not in the table.
-pub fn make_batch(seed: u64, step: u64, phases: &[Phase], pool: u64) -> Result<Option<Batch>, EngineError> {
+pub fn make_batch(
+    seed: u64,
+    step: u64,
+    phases: &[Phase],
+    pool: u64,
+) -> Result<Option<Batch>, EngineError> {
     let Some(place) = place_of(phases, step, 0) else {
         return Ok(None);
     };
     let stream = Stream::new(seed ^ 0xBA7C, step);
     let ratios = &place.phase.ratios;
-    let ratio = ratios.get(stream.below(0, ratios.len())).copied().unwrap_or(1.0);
+    let ratio = ratios
+        .get(stream.below(0, ratios.len()))
+        .copied()
+        .unwrap_or(1.0);
     let schedule = ScaleSchedule::nearest(ratio, place.phase.scale_count)?;
     let (width, height) = schedule.size_px();
     let mut batch = Batch {
@@ -55,7 +63,9 @@ pub fn make_batch(seed: u64, step: u64, phases: &[Phase], pool: u64) -> Result<O
         }
         let card = Postcard::sample(card_seed, Split::Train);
         batch.images.push(paint(&card, card_seed, width, height));
-        batch.captions.push(Caption::sample(&card, stream.bits(1 << 20 | index)));
+        batch
+            .captions
+            .push(Caption::sample(&card, stream.bits(1 << 20 | index)));
         batch.cards.push(card);
         batch.card_seeds.push(card_seed);
     }

@@ -66,17 +66,30 @@ pub enum Progress {
 
 /// Writes the weights of a network in half precision.
 fn save_network(network: &mut impl Network, path: &Path) -> Result<(), EngineError> {
-    save(network, path, SaveType::F16, &std::collections::BTreeMap::new())
+    save(
+        network,
+        path,
+        SaveType::F16,
+        &std::collections::BTreeMap::new(),
+    )
 }
 
 /// What `model.json` says of a model trained on postcards.
-fn starter_description(transformer: &ModelConfig, vae: &Vae, scale_count: usize) -> Result<ModelJson, EngineError> {
+fn starter_description(
+    transformer: &ModelConfig,
+    vae: &Vae,
+    scale_count: usize,
+) -> Result<ModelJson, EngineError> {
     let value = |result: serde_json::Result<serde_json::Value>| {
         result.map_err(|error| EngineError::internal(error.to_string()))
     };
     let mut description = ModelJson::new(
         "Starter (postcards)",
-        Defaults { cfg: 3.0, tau: 0.6, scale_count },
+        Defaults {
+            cfg: 3.0,
+            tau: 0.6,
+            scale_count,
+        },
         value(serde_json::to_value(transformer))?,
         value(serde_json::to_value(&vae.config))?,
     );
@@ -107,7 +120,15 @@ pub fn run(
     std::fs::create_dir_all(out).map_err(|error| EngineError::write(out, error))?;
     let device = &device.device;
     match config {
-        TrainConfig::Vae { seed, vae, loss, optimizer, phases, log_every, save_every } => {
+        TrainConfig::Vae {
+            seed,
+            vae,
+            loss,
+            optimizer,
+            phases,
+            log_every,
+            save_every,
+        } => {
             let run = vae::VaeRun {
                 seed: *seed,
                 vae,
@@ -119,7 +140,17 @@ pub fn run(
             };
             vae::run(&run, device, out, limits, progress).map(|_| ())
         }
-        TrainConfig::Transformer { seed, vae_folder, transformer, text, loss, optimizer, phases, log_every, save_every } => {
+        TrainConfig::Transformer {
+            seed,
+            vae_folder,
+            transformer,
+            text,
+            loss,
+            optimizer,
+            phases,
+            log_every,
+            save_every,
+        } => {
             let vae = open_vae(vae_folder, device)?;
             let run = transformer::TransformerRun {
                 seed: *seed,
@@ -144,14 +175,21 @@ pub fn run(
 pub fn open_vae(folder: &Path, device: &Device) -> Result<Vae, EngineError> {
     let sizes = folder.join("vae.json");
     let config: VaeConfig = if sizes.exists() {
-        let text = std::fs::read_to_string(&sizes).map_err(|error| EngineError::read(&sizes, error))?;
-        serde_json::from_str(&text).map_err(|error| EngineError::bad_model(&sizes, error.to_string()))?
+        let text =
+            std::fs::read_to_string(&sizes).map_err(|error| EngineError::read(&sizes, error))?;
+        serde_json::from_str(&text)
+            .map_err(|error| EngineError::bad_model(&sizes, error.to_string()))?
     } else {
         ModelFolder::open(folder)?.vae_config()?
     };
     config.check()?;
     let mut vae = Vae::new(&config, device, usize::MAX);
-    load_into(&mut vae, &WeightFile::open(folder.join("vae.safetensors"))?, &KeyMap::vae(), device)?;
+    load_into(
+        &mut vae,
+        &WeightFile::open(folder.join("vae.safetensors"))?,
+        &KeyMap::vae(),
+        device,
+    )?;
     Ok(vae)
 }
 
@@ -160,7 +198,10 @@ fn refuse_other_network(path: &Path, wrong: Vec<String>) -> Result<(), EngineErr
         return Ok(());
     }
     Err(EngineError::BadWeights {
-        problems: crate::api::KeyProblems { misshapen: wrong, ..Default::default() },
+        problems: crate::api::KeyProblems {
+            misshapen: wrong,
+            ..Default::default()
+        },
         path: path.to_owned(),
     })
 }
@@ -169,6 +210,7 @@ fn diverged(step: u64, scale: Option<usize>) -> EngineError {
     let place = scale.map_or(String::new(), |index| format!(", scale {}", index + 1));
     EngineError::NotFinite {
         what: format!("loss of batch {step}{place}"),
-        advice: "The last checkpoint is whole; go on from it with a lower learning rate.".to_owned(),
+        advice: "The last checkpoint is whole; go on from it with a lower learning rate."
+            .to_owned(),
     }
 }

@@ -47,7 +47,13 @@ impl Default for AdamWConfig {
 
 /// Name parts of weights that are never decayed.
 const NO_DECAY: [&str; 7] = [
-    "cfg_uncond", "pos_start", "lvl_embed", "ada_gss", "scale_mul", "text_proj_for_sos.ca.mat_q", "shared.weight",
+    "cfg_uncond",
+    "pos_start",
+    "lvl_embed",
+    "ada_gss",
+    "scale_mul",
+    "text_proj_for_sos.ca.mat_q",
+    "shared.weight",
 ];
 
 struct Entry {
@@ -66,8 +72,16 @@ pub type Rows = Vec<Option<Vec<f32>>>;
 ///
 /// # Errors
 /// [`EngineError::Internal`] when the device fails.
-pub fn gradient_rows(network: &mut impl Network, gradients: &Gradients) -> Result<Rows, EngineError> {
-    network.all_slots().list.iter().map(|slot| slot.weight.gradient(gradients)).collect()
+pub fn gradient_rows(
+    network: &mut impl Network,
+    gradients: &Gradients,
+) -> Result<Rows, EngineError> {
+    network
+        .all_slots()
+        .list
+        .iter()
+        .map(|slot| slot.weight.gradient(gradients))
+        .collect()
 }
 
 /// The optimizer of one network.
@@ -94,16 +108,25 @@ impl AdamW {
             .map(|slot| {
                 let weight = slot.weight.values()?;
                 Ok(Entry {
-                    decays: slot.shape.len() > 1 && !NO_DECAY.iter().any(|part| slot.name.contains(part)),
+                    decays: slot.shape.len() > 1
+                        && !NO_DECAY.iter().any(|part| slot.name.contains(part)),
                     name: slot.name.clone(),
                     first: vec![0.0; weight.len()],
                     second: vec![0.0; weight.len()],
-                    average: if keeps_average { weight.clone() } else { Vec::new() },
+                    average: if keeps_average {
+                        weight.clone()
+                    } else {
+                        Vec::new()
+                    },
                     weight,
                 })
             })
             .collect::<Result<_, EngineError>>()?;
-        Ok(Self { config, entries, step: 0 })
+        Ok(Self {
+            config,
+            entries,
+            step: 0,
+        })
     }
 
     /// Steps made.
@@ -119,7 +142,11 @@ impl AdamW {
         let square: f64 = rows
             .par_iter()
             .flatten()
-            .map(|row| row.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>())
+            .map(|row| {
+                row.iter()
+                    .map(|&g| f64::from(g) * f64::from(g))
+                    .sum::<f64>()
+            })
             .collect::<Vec<_>>()
             .into_iter()
             .sum();
@@ -134,25 +161,37 @@ impl AdamW {
         let clip = (self.config.clip_norm / norm.max(1e-12)).min(1.0);
         let config = &self.config;
         let step = self.step as i32;
-        let correct = [1.0 - config.betas[0].powi(step), 1.0 - config.betas[1].powi(step)];
+        let correct = [
+            1.0 - config.betas[0].powi(step),
+            1.0 - config.betas[1].powi(step),
+        ];
         // The average follows quickly at first, so that the start is soon forgotten.
-        let keep = config.ema_decay.min((1.0 + step as f32) / (10.0 + step as f32));
-        self.entries.par_iter_mut().zip(rows).for_each(|(entry, row)| {
-            let Some(row) = row else { return };
-            let decay = if entry.decays { learning_rate * config.weight_decay } else { 0.0 };
-            for (i, &raw) in row.iter().enumerate() {
-                let g = raw * clip;
-                let m = config.betas[0] * entry.first[i] + (1.0 - config.betas[0]) * g;
-                let v = config.betas[1] * entry.second[i] + (1.0 - config.betas[1]) * g * g;
-                entry.first[i] = m;
-                entry.second[i] = v;
-                let towards = (m / correct[0]) / ((v / correct[1]).sqrt() + config.epsilon);
-                entry.weight[i] -= decay * entry.weight[i] + learning_rate * towards;
-            }
-            for (average, weight) in entry.average.iter_mut().zip(&entry.weight) {
-                *average = keep * *average + (1.0 - keep) * weight;
-            }
-        });
+        let keep = config
+            .ema_decay
+            .min((1.0 + step as f32) / (10.0 + step as f32));
+        self.entries
+            .par_iter_mut()
+            .zip(rows)
+            .for_each(|(entry, row)| {
+                let Some(row) = row else { return };
+                let decay = if entry.decays {
+                    learning_rate * config.weight_decay
+                } else {
+                    0.0
+                };
+                for (i, &raw) in row.iter().enumerate() {
+                    let g = raw * clip;
+                    let m = config.betas[0] * entry.first[i] + (1.0 - config.betas[0]) * g;
+                    let v = config.betas[1] * entry.second[i] + (1.0 - config.betas[1]) * g * g;
+                    entry.first[i] = m;
+                    entry.second[i] = v;
+                    let towards = (m / correct[0]) / ((v / correct[1]).sqrt() + config.epsilon);
+                    entry.weight[i] -= decay * entry.weight[i] + learning_rate * towards;
+                }
+                for (average, weight) in entry.average.iter_mut().zip(&entry.weight) {
+                    *average = keep * *average + (1.0 - keep) * weight;
+                }
+            });
         Ok(norm)
     }
 
@@ -166,7 +205,11 @@ impl AdamW {
     /// Puts the averaged weights (or the plain ones, without an average) into `network`.
     pub fn copy_average_to(&self, network: &mut impl Network, device: &Device) {
         for (slot, entry) in network.all_slots().list.iter_mut().zip(&self.entries) {
-            let values = if entry.average.is_empty() { &entry.weight } else { &entry.average };
+            let values = if entry.average.is_empty() {
+                &entry.weight
+            } else {
+                &entry.average
+            };
             slot.fill(values.clone(), device);
         }
     }
@@ -198,7 +241,10 @@ impl AdamW {
         for entry in &self.entries {
             for kind in kinds {
                 let name = format!("{kind}/{}", entry.name);
-                if state.get(&name).is_none_or(|row| row.len() != entry.weight.len()) {
+                if state
+                    .get(&name)
+                    .is_none_or(|row| row.len() != entry.weight.len())
+                {
                     wrong.push(name);
                 }
             }
@@ -207,7 +253,11 @@ impl AdamW {
             return wrong;
         }
         for entry in &mut self.entries {
-            let mut take = |kind: &str| state.remove(&format!("{kind}/{}", entry.name)).unwrap_or_default();
+            let mut take = |kind: &str| {
+                state
+                    .remove(&format!("{kind}/{}", entry.name))
+                    .unwrap_or_default()
+            };
             entry.weight = take("weight");
             entry.first = take("first");
             entry.second = take("second");

@@ -42,8 +42,12 @@ pub fn update<N: Send, R: Send>(
         handles
             .into_iter()
             .map(|handle| {
-                let handle = handle.map_err(|error| EngineError::internal(format!("starting a trainer: {error}")))?;
-                handle.join().map_err(|_panic| EngineError::internal("a trainer thread fell over"))?
+                let handle = handle.map_err(|error| {
+                    EngineError::internal(format!("starting a trainer: {error}"))
+                })?;
+                handle
+                    .join()
+                    .map_err(|_panic| EngineError::internal("a trainer thread fell over"))?
             })
             .collect()
     });
@@ -54,14 +58,22 @@ pub fn update<N: Send, R: Send>(
         let weight = part.len() as f32 / total.max(1) as f32;
         if sum.is_empty() {
             sum = rows;
-            sum.iter_mut().flatten().flatten().for_each(|value| *value *= weight);
+            sum.iter_mut()
+                .flatten()
+                .flatten()
+                .for_each(|value| *value *= weight);
         } else {
             for (total, row) in sum.iter_mut().zip(rows) {
                 match (total.as_mut(), row) {
                     (Some(total), Some(row)) => {
-                        total.iter_mut().zip(row).for_each(|(a, b)| *a += weight * b);
+                        total
+                            .iter_mut()
+                            .zip(row)
+                            .for_each(|(a, b)| *a += weight * b);
                     }
-                    (None, Some(row)) => *total = Some(row.into_iter().map(|b| weight * b).collect()),
+                    (None, Some(row)) => {
+                        *total = Some(row.into_iter().map(|b| weight * b).collect())
+                    }
                     (_, None) => {}
                 }
             }

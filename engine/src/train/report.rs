@@ -43,9 +43,14 @@ pub struct LogLine {
 /// [`EngineError::Write`] with the path.
 pub fn append_line(path: &Path, line: &LogLine) -> Result<(), EngineError> {
     let wrong = |error| EngineError::write(path, error);
-    let mut text = serde_json::to_string(line).map_err(|error| EngineError::internal(error.to_string()))?;
+    let mut text =
+        serde_json::to_string(line).map_err(|error| EngineError::internal(error.to_string()))?;
     text.push('\n');
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(wrong)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(wrong)?;
     file.write_all(text.as_bytes()).map_err(wrong)
 }
 
@@ -59,7 +64,12 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { since: Instant::now(), pictures: 0, spent: Duration::ZERO, updates: 0 }
+        Self {
+            since: Instant::now(),
+            pictures: 0,
+            spent: Duration::ZERO,
+            updates: 0,
+        }
     }
 }
 
@@ -74,7 +84,10 @@ impl Pace {
     /// Pictures per second and seconds per update; starts over.
     pub fn take(&mut self) -> (f32, f32) {
         let secs = self.spent.as_secs_f32().max(1e-6);
-        let pace = (self.pictures as f32 / secs, secs / self.updates.max(1) as f32);
+        let pace = (
+            self.pictures as f32 / secs,
+            secs / self.updates.max(1) as f32,
+        );
         *self = Self::default();
         pace
     }
@@ -85,7 +98,9 @@ impl Pace {
 /// # Errors
 /// [`EngineError::Write`] with the path.
 pub fn write_sheet(path: &Path, images: &[Rgb8Image], columns: usize) -> Result<(), EngineError> {
-    let Some(first) = images.first() else { return Ok(()) };
+    let Some(first) = images.first() else {
+        return Ok(());
+    };
     let (cell_w, cell_h) = (first.width + 4, first.height + 4);
     let columns = columns.clamp(1, images.len());
     let rows = images.len().div_ceil(columns);
@@ -95,10 +110,15 @@ pub fn write_sheet(path: &Path, images: &[Rgb8Image], columns: usize) -> Result<
         image::Rgb([32, 32, 36]),
     );
     for (index, picture) in images.iter().enumerate() {
-        let (left, top) = ((index % columns) as u32 * cell_w + 2, (index / columns) as u32 * cell_h + 2);
+        let (left, top) = (
+            (index % columns) as u32 * cell_w + 2,
+            (index / columns) as u32 * cell_h + 2,
+        );
         for y in 0..picture.height {
             for x in 0..picture.width {
-                if let (Some(colour), true) = (picture.pixel(x, y), x < first.width && y < first.height) {
+                if let (Some(colour), true) =
+                    (picture.pixel(x, y), x < first.width && y < first.height)
+                {
                     sheet.put_pixel(left + x, top + y, image::Rgb(colour));
                 }
             }

@@ -31,8 +31,14 @@ pub fn lesson(
     mut flip: impl FnMut(usize, &mut ScaleBits),
 ) -> Lesson {
     let fold = if patchify { 2 } else { 1 };
-    let code_scale = |scale: Scale| Scale { h: fold * scale.h, w: fold * scale.w };
-    let size = scales.last().copied().map_or(Scale { h: 1, w: 1 }, code_scale);
+    let code_scale = |scale: Scale| Scale {
+        h: fold * scale.h,
+        w: fold * scale.w,
+    };
+    let size = scales
+        .last()
+        .copied()
+        .map_or(Scale { h: 1, w: 1 }, code_scale);
     let mut sum = ResidualSum::new(d, size);
     let mut lesson = Lesson::default();
     for (index, &scale) in scales.iter().enumerate() {
@@ -42,10 +48,14 @@ pub fn lesson(
         } else {
             lesson.labels.extend_from_slice(&bits);
         }
-        let Some(&next) = scales.get(index + 1) else { break };
+        let Some(&next) = scales.get(index + 1) else {
+            break;
+        };
         flip(index, &mut bits);
         sum.add_bits(&bits, code_scale(scale));
-        lesson.inputs.extend(token_features(&sum, next, code_scale(next), d, patchify));
+        lesson
+            .inputs
+            .extend(token_features(&sum, next, code_scale(next), d, patchify));
     }
     lesson
 }
@@ -53,7 +63,11 @@ pub fn lesson(
 /// Flips bits with a strength drawn per scale: one of 0, 0.01 … `strength`, as in the reference.
 ///
 /// `stream` belongs to one picture of one update; `scales` is the number of first scales to damage.
-pub fn flip_at_random(strength: f32, scales: usize, stream: Stream) -> impl FnMut(usize, &mut ScaleBits) {
+pub fn flip_at_random(
+    strength: f32,
+    scales: usize,
+    stream: Stream,
+) -> impl FnMut(usize, &mut ScaleBits) {
     move |index, bits| {
         if index >= scales {
             return;
@@ -77,7 +91,11 @@ pub fn token_weights(scales: &[Scale], by_scale: bool) -> Vec<f32> {
     let weights: Vec<f32> = scales
         .iter()
         .flat_map(|scale| {
-            let weight = if by_scale { (last / scale.tokens() as f32).sqrt() } else { 1.0 };
+            let weight = if by_scale {
+                (last / scale.tokens() as f32).sqrt()
+            } else {
+                1.0
+            };
             vec![weight; scale.tokens()]
         })
         .collect();
@@ -96,7 +114,9 @@ mod tests {
         let schedule = ScaleSchedule::nearest(1.5, 4).unwrap();
         let size = schedule.last();
         let stream = Stream::new(1, 2);
-        let features: Vec<f32> = (0..8 * size.tokens() as u64).map(|i| stream.normal(i) as f32).collect();
+        let features: Vec<f32> = (0..8 * size.tokens() as u64)
+            .map(|i| stream.normal(i) as f32)
+            .collect();
         let (bits, _) = bsq::encode(&features, 8, &schedule.scales);
         let lesson = lesson(&features, 8, &schedule.scales, false, |_, _| ());
         assert_eq!(lesson.labels, bits.concat());

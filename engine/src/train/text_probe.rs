@@ -28,7 +28,9 @@ pub struct TextProbe {
 fn answers(card: &Postcard, caption: &Caption) -> [i32; QUESTIONS] {
     fn place<T: PartialEq>(all: &[T], value: Option<&T>, named: bool) -> i32 {
         let value = value.filter(|_| named);
-        value.and_then(|v| all.iter().position(|a| a == v)).map_or(0, |i| i as i32 + 1)
+        value
+            .and_then(|v| all.iter().position(|a| a == v))
+            .map_or(0, |i| i as i32 + 1)
     }
     let (named, body, thing) = (&caption.named, card.body.as_ref(), card.thing.as_ref());
     [
@@ -40,7 +42,11 @@ fn answers(card: &Postcard, caption: &Caption) -> [i32; QUESTIONS] {
         place(Place::ALL, body.map(|b| &b.place), named.body_place),
         place(ThingKind::ALL, thing.map(|t| &t.kind), named.thing),
         place(Colour::ALL, thing.map(|t| &t.colour), named.thing_colour),
-        place(Place::ALL, thing.and_then(|t| t.place.as_ref()), named.thing_place),
+        place(
+            Place::ALL,
+            thing.and_then(|t| t.place.as_ref()),
+            named.thing_place,
+        ),
         place(&[1, 2, 3], thing.map(|t| &t.count), named.count),
         place(Sky::ALL, Some(&card.sky), named.sky),
     ]
@@ -49,11 +55,20 @@ fn answers(card: &Postcard, caption: &Caption) -> [i32; QUESTIONS] {
 impl TextProbe {
     /// Questions over features of `width` channels; weights come later.
     pub fn new(width: usize, device: &Device) -> Self {
-        Self { questions: Tensor::zeros([1, 1], device), answers: Tensor::zeros([1, 1, 1], device), width }
+        Self {
+            questions: Tensor::zeros([1, 1], device),
+            answers: Tensor::zeros([1, 1, 1], device),
+            width,
+        }
     }
 
     /// Mean cross entropy of the answers, and the share that is right.
-    pub fn loss(&self, text: &TextFeatures, cards: &[Postcard], captions: &[Caption]) -> (Tensor<1>, Tensor<1>) {
+    pub fn loss(
+        &self,
+        text: &TextFeatures,
+        cards: &[Postcard],
+        captions: &[Caption],
+    ) -> (Tensor<1>, Tensor<1>) {
         let [rows, tokens, width] = text.padded.dims();
         let device = text.padded.device();
         let hidden: Vec<f32> = text
@@ -62,16 +77,36 @@ impl TextProbe {
             .flat_map(|&len| (0..tokens).map(move |i| if i < len { 0.0 } else { -1e9 }))
             .collect();
         let hidden = Tensor::<3>::from_data(TensorData::new(hidden, [rows, 1, tokens]), &device);
-        let questions = self.questions.clone().unsqueeze::<3>().expand([rows, QUESTIONS, width]);
-        let scores = questions.matmul(text.padded.clone().swap_dims(1, 2)).mul_scalar(1.0 / (width as f32).sqrt());
+        let questions = self
+            .questions
+            .clone()
+            .unsqueeze::<3>()
+            .expand([rows, QUESTIONS, width]);
+        let scores = questions
+            .matmul(text.padded.clone().swap_dims(1, 2))
+            .mul_scalar(1.0 / (width as f32).sqrt());
         let found = activation::softmax(scores + hidden, 2).matmul(text.padded.clone()); // [R, Q, C]
         let logits = found.swap_dims(0, 1).matmul(self.answers.clone()); // [Q, R, A]
         let labels: Vec<i32> = (0..QUESTIONS)
-            .flat_map(|q| cards.iter().zip(captions).map(move |(card, caption)| answers(card, caption)[q]))
+            .flat_map(|q| {
+                cards
+                    .iter()
+                    .zip(captions)
+                    .map(move |(card, caption)| answers(card, caption)[q])
+            })
             .collect();
-        let labels = Tensor::<3, Int>::from_data(TensorData::new(labels, [QUESTIONS, rows, 1]), &device);
-        let right = logits.clone().argmax(2).equal(labels.clone()).float().mean();
-        let loss = activation::log_softmax(logits, 2).gather(2, labels).mean().neg();
+        let labels =
+            Tensor::<3, Int>::from_data(TensorData::new(labels, [QUESTIONS, rows, 1]), &device);
+        let right = logits
+            .clone()
+            .argmax(2)
+            .equal(labels.clone())
+            .float()
+            .mean();
+        let loss = activation::log_softmax(logits, 2)
+            .gather(2, labels)
+            .mean()
+            .neg();
         (loss, right)
     }
 }
@@ -79,7 +114,17 @@ impl TextProbe {
 impl Network for TextProbe {
     fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
         let init = Init::Normal((1.0 / self.width as f32).sqrt());
-        slots.add(format!("{prefix}questions"), &mut self.questions, [QUESTIONS, self.width], Init::Normal(1.0));
-        slots.add(format!("{prefix}answers"), &mut self.answers, [QUESTIONS, self.width, ANSWERS], init);
+        slots.add(
+            format!("{prefix}questions"),
+            &mut self.questions,
+            [QUESTIONS, self.width],
+            Init::Normal(1.0),
+        );
+        slots.add(
+            format!("{prefix}answers"),
+            &mut self.answers,
+            [QUESTIONS, self.width, ANSWERS],
+            init,
+        );
     }
 }

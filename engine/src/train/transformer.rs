@@ -60,7 +60,8 @@ struct Learner {
 
 impl Network for Learner {
     fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
-        self.transformer.slots(&format!("{prefix}transformer."), slots);
+        self.transformer
+            .slots(&format!("{prefix}transformer."), slots);
         self.text.slots(&format!("{prefix}text."), slots);
     }
 }
@@ -96,12 +97,19 @@ pub fn run(
     run.transformer.check()?;
     let model = out.join("model");
     let text_folder = model.join("text");
-    std::fs::create_dir_all(&text_folder).map_err(|error| EngineError::write(&text_folder, error))?;
+    std::fs::create_dir_all(&text_folder)
+        .map_err(|error| EngineError::write(&text_folder, error))?;
     let captions = corpus(20_000, run.seed);
     let words = Unigram::from_captions(captions.iter().map(String::as_str), MOST_WORDS)?;
     words.save(&text_folder.join("tokenizer.json"))?;
-    let tokenizer = PromptTokenizer::open(&text_folder.join("tokenizer.json"), run.transformer.text_maxlen)?;
-    let text_config = T5Config { vocab_size: words.vocab_size(), ..run.text.clone() };
+    let tokenizer = PromptTokenizer::open(
+        &text_folder.join("tokenizer.json"),
+        run.transformer.text_maxlen,
+    )?;
+    let text_config = T5Config {
+        vocab_size: words.vocab_size(),
+        ..run.text.clone()
+    };
 
     let training = device.clone().autodiff();
     let mut learner = Learner {
@@ -110,9 +118,20 @@ pub fn run(
     };
     learner.initialise(run.seed, &training);
     let checkpoint_path = out.join("checkpoint.safetensors");
-    let saved = if limits.resume && checkpoint_path.exists() { Some(Checkpoint::load(&checkpoint_path)?) } else { None };
+    let saved = if limits.resume && checkpoint_path.exists() {
+        Some(Checkpoint::load(&checkpoint_path)?)
+    } else {
+        None
+    };
     if saved.is_none() && run.loss.caption_steps > 0 {
-        learn_captions(run, &tokenizer, &mut learner.text, &training, limits, progress)?;
+        learn_captions(
+            run,
+            &tokenizer,
+            &mut learner.text,
+            &training,
+            limits,
+            progress,
+        )?;
     }
     let mut optimizer = AdamW::new(&mut learner, run.optimizer.clone())?;
     if let Some(saved) = saved {
@@ -129,12 +148,19 @@ pub fn run(
     drop(learner);
 
     let steps: u64 = run.phases.iter().map(|phase| phase.steps).sum();
-    let batches = feed::start(run.seed, optimizer.steps(), run.phases.to_vec(), run.loss.pool)?;
+    let batches = feed::start(
+        run.seed,
+        optimizer.steps(),
+        run.phases.to_vec(),
+        run.loss.pool,
+    )?;
     let mut features = FeatureCache::default();
     let mut pace = Pace::default();
     for batch in &batches {
         let batch = batch?;
-        let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else { break };
+        let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else {
+            break;
+        };
         let lessons = lessons(run, &batch, &features.of(run.vae, &batch)?);
         let parts = parallel::parts(batch.images.len(), replicas.len());
         let (rows, results) = parallel::update(&mut replicas, &parts, |learner, part| {
@@ -143,13 +169,18 @@ pub fn run(
             let text = encode_captions(run, &tokenizer, learner, &batch, part)?;
             let condition = learner.transformer.condition(text.padded, &text.lens);
             let inputs = input_tensor(lessons, run.transformer.token_bits(), &training);
-            let logits = learner.transformer.forward_all(&condition, inputs, &batch.schedule);
+            let logits = learner
+                .transformer
+                .forward_all(&condition, inputs, &batch.schedule);
             let loss = bit_loss(logits, lessons);
             let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
             let value: f32 = total.clone().into_scalar();
             if !value.is_finite() {
                 let by_scale = BitLoss::by_scale(&loss.per_bit, &batch.schedule);
-                return Err(super::diverged(batch.step, by_scale.iter().position(|v| !v.is_finite())));
+                return Err(super::diverged(
+                    batch.step,
+                    by_scale.iter().position(|v| !v.is_finite()),
+                ));
             }
             Ok((gradient_rows(learner, &total.backward())?, (value, loss)))
         })?;
@@ -166,8 +197,18 @@ pub fn run(
                 gradient_norm: norm,
                 pictures_per_sec,
                 eta_secs: (steps - step) as f32 * secs_per_step,
-                bit_accuracy: mean_over(&parts, results.iter().map(|(_, loss)| BitLoss::by_scale(&loss.right, &batch.schedule))),
-                scale_loss: mean_over(&parts, results.iter().map(|(_, loss)| BitLoss::by_scale(&loss.per_bit, &batch.schedule))),
+                bit_accuracy: mean_over(
+                    &parts,
+                    results
+                        .iter()
+                        .map(|(_, loss)| BitLoss::by_scale(&loss.right, &batch.schedule)),
+                ),
+                scale_loss: mean_over(
+                    &parts,
+                    results
+                        .iter()
+                        .map(|(_, loss)| BitLoss::by_scale(&loss.per_bit, &batch.schedule)),
+                ),
                 ..LogLine::default()
             };
             append_line(&out.join("log.jsonl"), &line)?;
@@ -175,7 +216,11 @@ pub fn run(
         }
         let stopping = limits.reached();
         if step.is_multiple_of(run.save_every) || step == steps || stopping {
-            Checkpoint { step, state: optimizer.state() }.save(&checkpoint_path)?;
+            Checkpoint {
+                step,
+                state: optimizer.state(),
+            }
+            .save(&checkpoint_path)?;
             let mut average = Learner {
                 transformer: Transformer::new(run.transformer, device, usize::MAX),
                 text: T5Encoder::new(&text_config, device),
@@ -185,7 +230,10 @@ pub fn run(
                 average.transformer,
                 run.vae.clone(),
                 average.text,
-                PromptTokenizer::open(&text_folder.join("tokenizer.json"), run.transformer.text_maxlen)?,
+                PromptTokenizer::open(
+                    &text_folder.join("tokenizer.json"),
+                    run.transformer.text_maxlen,
+                )?,
                 super::starter_description(run.transformer, run.vae, place.phase.scale_count)?,
                 &model,
             )?;
@@ -210,7 +258,13 @@ fn learn_captions(
 ) -> Result<(), EngineError> {
     let mut probe = TextProbe::new(run.text.d_model, training);
     probe.initialise(run.seed ^ 0x9B0B, training);
-    let mut optimizer = AdamW::new(&mut Probed { text, probe: &mut probe }, AdamWConfig::default())?;
+    let mut optimizer = AdamW::new(
+        &mut Probed {
+            text,
+            probe: &mut probe,
+        },
+        AdamWConfig::default(),
+    )?;
     for step in 0..run.loss.caption_steps {
         if limits.reached() {
             break;
@@ -224,13 +278,28 @@ fn learn_captions(
             .enumerate()
             .map(|(index, card)| Caption::sample(card, stream.bits(index as u64)))
             .collect();
-        let ids = captions.iter().map(|c| tokenizer.encode(&c.text)).collect::<Result<Vec<_>, _>>()?;
+        let ids = captions
+            .iter()
+            .map(|c| tokenizer.encode(&c.text))
+            .collect::<Result<Vec<_>, _>>()?;
         let (loss, right) = probe.loss(&text.forward(&ids), &cards, &captions);
-        let rows = gradient_rows(&mut Probed { text, probe: &mut probe }, &loss.backward())?;
+        let rows = gradient_rows(
+            &mut Probed {
+                text,
+                probe: &mut probe,
+            },
+            &loss.backward(),
+        )?;
         let part = 1.0 - step as f32 / run.loss.caption_steps as f32;
         let warm = ((step + 1) as f32 / WARMUP_STEPS as f32).min(1.0);
         optimizer.update(&rows, PROBE_RATE * part * warm)?;
-        optimizer.copy_to(&mut Probed { text, probe: &mut probe }, training);
+        optimizer.copy_to(
+            &mut Probed {
+                text,
+                probe: &mut probe,
+            },
+            training,
+        );
         if (step + 1).is_multiple_of(run.log_every) {
             progress(&Progress::Captions {
                 step: step + 1,
@@ -252,8 +321,15 @@ impl FeatureCache {
     /// Features `[d, h, w]` of every picture of `batch`.
     fn of(&mut self, vae: &Vae, batch: &Batch) -> Result<Vec<Vec<f32>>, EngineError> {
         let key = |seed: &u64, image: &Rgb8Image| (*seed, image.width, image.height);
-        let keys: Vec<_> = batch.card_seeds.iter().zip(&batch.images).map(|(s, i)| key(s, i)).collect();
-        let fresh: Vec<usize> = (0..keys.len()).filter(|&i| !self.known.contains_key(&keys[i])).collect();
+        let keys: Vec<_> = batch
+            .card_seeds
+            .iter()
+            .zip(&batch.images)
+            .map(|(s, i)| key(s, i))
+            .collect();
+        let fresh: Vec<usize> = (0..keys.len())
+            .filter(|&i| !self.known.contains_key(&keys[i]))
+            .collect();
         if !fresh.is_empty() {
             let images: Vec<Rgb8Image> = fresh.iter().map(|&i| batch.images[i].clone()).collect();
             let encoded = vae.encode(pixels_from_images(&images, vae.device()));
@@ -266,7 +342,12 @@ impl FeatureCache {
             }
         }
         keys.iter()
-            .map(|key| self.known.get(key).cloned().ok_or_else(|| EngineError::internal("feature cache")))
+            .map(|key| {
+                self.known
+                    .get(key)
+                    .cloned()
+                    .ok_or_else(|| EngineError::internal("feature cache"))
+            })
             .collect()
     }
 }
@@ -279,7 +360,13 @@ fn lessons(run: &TransformerRun<'_>, batch: &Batch, features: &[Vec<f32>]) -> Ve
         .map(|(index, map)| {
             let stream = Stream::new(run.seed ^ 0xF11B, batch.step << 16 | index as u64);
             let flip = flip_at_random(run.loss.flip_strength, run.loss.flip_scales, stream);
-            lesson(map, config.codebook_dim, &batch.schedule.scales, config.patchify, flip)
+            lesson(
+                map,
+                config.codebook_dim,
+                &batch.schedule.scales,
+                config.patchify,
+                flip,
+            )
         })
         .collect()
 }
@@ -293,20 +380,34 @@ fn encode_captions(
     part: Range<usize>,
 ) -> Result<TextFeatures, EngineError> {
     let first = part.start as u64;
-    let ids = batch.captions[part].iter().map(|c| tokenizer.encode(&c.text)).collect::<Result<Vec<_>, _>>()?;
+    let ids = batch.captions[part]
+        .iter()
+        .map(|c| tokenizer.encode(&c.text))
+        .collect::<Result<Vec<_>, _>>()?;
     let text = learner.text.forward(&ids);
     let stream = Stream::new(run.seed ^ 0xD209, batch.step);
     let dropped: Vec<f32> = (0..ids.len() as u64)
-        .map(|index| if stream.uniform(first + index) < f64::from(run.loss.condition_drop) { 1.0 } else { 0.0 })
+        .map(|index| {
+            if stream.uniform(first + index) < f64::from(run.loss.condition_drop) {
+                1.0
+            } else {
+                0.0
+            }
+        })
         .collect();
     if dropped.iter().all(|&d| d == 0.0) {
         return Ok(text);
     }
     let mask = TensorData::new(dropped, [ids.len(), 1, 1]);
     let mask = Tensor::<3>::from_data(mask, &text.padded.device());
-    let nothing = learner.transformer.unconditional(&text.lens, text.padded.dims()[1]);
+    let nothing = learner
+        .transformer
+        .unconditional(&text.lens, text.padded.dims()[1]);
     let kept = text.padded * mask.clone().neg().add_scalar(1.0);
-    Ok(TextFeatures { padded: kept + nothing * mask, lens: text.lens })
+    Ok(TextFeatures {
+        padded: kept + nothing * mask,
+        lens: text.lens,
+    })
 }
 
 /// Mean of rows of numbers, weighted by the length of their parts.
@@ -316,7 +417,9 @@ fn mean_over(parts: &[Range<usize>], rows: impl Iterator<Item = Vec<f32>>) -> Ve
     for (row, part) in rows.zip(parts) {
         mean.resize(row.len(), 0.0);
         let share = part.len() as f32 / total.max(1) as f32;
-        mean.iter_mut().zip(row).for_each(|(a, b): (&mut f32, f32)| *a += share * b);
+        mean.iter_mut()
+            .zip(row)
+            .for_each(|(a, b): (&mut f32, f32)| *a += share * b);
     }
     mean
 }
@@ -326,8 +429,14 @@ fn input_tensor(lessons: &[Lesson], bits: usize, device: &Device) -> Option<Tens
     if tokens == 0 {
         return None;
     }
-    let values: Vec<f32> = lessons.iter().flat_map(|lesson| lesson.inputs.iter().copied()).collect();
-    Some(Tensor::from_data(TensorData::new(values, [lessons.len(), tokens, bits]), device))
+    let values: Vec<f32> = lessons
+        .iter()
+        .flat_map(|lesson| lesson.inputs.iter().copied())
+        .collect();
+    Some(Tensor::from_data(
+        TensorData::new(values, [lessons.len(), tokens, bits]),
+        device,
+    ))
 }
 
 /// Sixteen pictures from held-out captions.

@@ -19,16 +19,23 @@ pub fn bit_loss(logits: Tensor<3>, lessons: &[Lesson]) -> BitLoss {
     let [rows, tokens, twice] = logits.dims();
     let bits = twice / 2;
     let pairs = logits.reshape([rows, tokens, bits, 2]);
-    let difference = (pairs.clone().narrow(3, 1, 1) - pairs.narrow(3, 0, 1)).reshape([rows, tokens, bits]);
+    let difference =
+        (pairs.clone().narrow(3, 1, 1) - pairs.narrow(3, 0, 1)).reshape([rows, tokens, bits]);
     let signs: Vec<f32> = lessons
         .iter()
-        .flat_map(|lesson| lesson.labels.iter().map(|&bit| if bit == 0 { -1.0 } else { 1.0 }))
+        .flat_map(|lesson| {
+            lesson
+                .labels
+                .iter()
+                .map(|&bit| if bit == 0 { -1.0 } else { 1.0 })
+        })
         .collect();
     let signs = Tensor::from_data(TensorData::new(signs, [rows, tokens, bits]), &device);
     let margin = difference * signs; // positive where right
     let right = margin.clone().detach().greater_scalar(0.0).float();
     // -log sigmoid(margin), written so that neither side overflows.
-    let per_bit = margin.clone().neg().clamp_min(0.0) + margin.abs().neg().exp().add_scalar(1.0).log();
+    let per_bit =
+        margin.clone().neg().clamp_min(0.0) + margin.abs().neg().exp().add_scalar(1.0).log();
     BitLoss { per_bit, right }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, TensorData, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Phase, VaeLossConfig, place_of};
@@ -57,7 +57,9 @@ pub fn run(
     let mut vae = Vae::new(run.vae, &training, usize::MAX);
     vae.initialise(run.seed, &training);
     let mut optimizer = AdamW::new(&mut vae, run.optimizer.clone())?;
-    let mut replicas: Vec<Vae> = (0..run.optimizer.workers.max(1)).map(|_| vae.clone()).collect();
+    let mut replicas: Vec<Vae> = (0..run.optimizer.workers.max(1))
+        .map(|_| vae.clone())
+        .collect();
     let checkpoint_path = out.join("checkpoint.safetensors");
     if limits.resume && checkpoint_path.exists() {
         let saved = Checkpoint::load(&checkpoint_path)?;
@@ -70,14 +72,24 @@ pub fn run(
     let (mut loss_sum, mut square_sum, mut counted) = (0.0_f32, 0.0_f32, 0_u32);
     for batch in &batches {
         let batch = batch?;
-        let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else { break };
-        let kept = kept_scales(run.seed, batch.step, &batch.schedule.scales, run.loss.scale_drop);
+        let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else {
+            break;
+        };
+        let kept = kept_scales(
+            run.seed,
+            batch.step,
+            &batch.schedule.scales,
+            run.loss.scale_drop,
+        );
         let parts = parallel::parts(batch.images.len(), replicas.len());
         let (rows, results) = parallel::update(&mut replicas, &parts, |vae, part| {
             optimizer.copy_to(vae, &training);
             let pixels = pixels_from_images(&batch.images[part], &training);
             let loss = vae_loss(vae, pixels, &batch.schedule.scales, &kept, run.loss);
-            let values: (f32, f32) = (loss.total.clone().into_scalar(), loss.mean_square.into_scalar());
+            let values: (f32, f32) = (
+                loss.total.clone().into_scalar(),
+                loss.mean_square.into_scalar(),
+            );
             if !values.0.is_finite() {
                 return Err(super::diverged(batch.step, None));
             }
@@ -111,7 +123,11 @@ pub fn run(
         }
         let stopping = limits.reached();
         if step.is_multiple_of(run.save_every) || step == steps || stopping {
-            Checkpoint { step, state: optimizer.state() }.save(&checkpoint_path)?;
+            Checkpoint {
+                step,
+                state: optimizer.state(),
+            }
+            .save(&checkpoint_path)?;
             let mut drawn = Vae::new(run.vae, device, usize::MAX);
             optimizer.copy_average_to(&mut drawn, device);
             sheet(&drawn, place.phase.scale_count, &out.join("sheet.png"))?;
@@ -123,7 +139,8 @@ pub fn run(
     let mut trained = Vae::new(run.vae, device, usize::MAX);
     optimizer.copy_average_to(&mut trained, device);
     super::save_network(&mut trained, &out.join("vae.safetensors"))?;
-    let sizes = serde_json::to_vec_pretty(run.vae).map_err(|error| EngineError::internal(error.to_string()))?;
+    let sizes = serde_json::to_vec_pretty(run.vae)
+        .map_err(|error| EngineError::internal(error.to_string()))?;
     atomic_write(out.join("vae.json"), &sizes)?;
     Ok(trained)
 }
@@ -146,8 +163,14 @@ pub fn psnr_from_square(mean_square: f32) -> f32 {
 ///
 /// # Errors
 /// [`EngineError::Internal`] when the device fails, [`EngineError::NotFinite`] for broken weights.
-pub fn reconstruct(vae: &Vae, images: &[Rgb8Image], scales: &[Scale]) -> Result<Vec<Rgb8Image>, EngineError> {
-    let Some(first) = images.first() else { return Ok(Vec::new()) };
+pub fn reconstruct(
+    vae: &Vae,
+    images: &[Rgb8Image],
+    scales: &[Scale],
+) -> Result<Vec<Rgb8Image>, EngineError> {
+    let Some(first) = images.first() else {
+        return Ok(Vec::new());
+    };
     let device = vae.device().clone();
     let features = vae.encode(pixels_from_images(images, &device));
     let [batch, d, h, w] = features.dims();
@@ -159,7 +182,10 @@ pub fn reconstruct(vae: &Vae, images: &[Rgb8Image], scales: &[Scale]) -> Result<
         let (_, sum) = bsq::encode(map, d, scales);
         latents.extend_from_slice(sum.latents());
     }
-    let pixels = vae.decode(Tensor::from_data(TensorData::new(latents, [batch, d, h, w]), &device));
+    let pixels = vae.decode(Tensor::from_data(
+        TensorData::new(latents, [batch, d, h, w]),
+        &device,
+    ));
     let values = pixels
         .try_into_vec_as::<f32>()
         .map_err(|error| EngineError::internal(format!("decoding: {error}")))?;

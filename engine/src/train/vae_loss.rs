@@ -60,7 +60,9 @@ pub fn quantise(features: Tensor<4>, scales: &[Scale], kept: &[bool]) -> Quantis
         let small = if scale == size {
             residual.clone()
         } else {
-            residual.clone().matmul(resize_matrix(Filter::Area, size, scale, &device))
+            residual
+                .clone()
+                .matmul(resize_matrix(Filter::Area, size, scale, &device))
         };
         let small = small.reshape([batch, d, scale.tokens()]);
         let norm = small.clone().square().sum_dim(1).add_scalar(1e-12).sqrt();
@@ -126,7 +128,13 @@ pub fn zero_probability(unit_features: Tensor<3>) -> Tensor<3> {
 }
 
 /// The loss of one batch of pixels `[B, 3, H, W]` in [-1, 1].
-pub fn vae_loss(vae: &Vae, pixels: Tensor<4>, scales: &[Scale], kept: &[bool], config: &VaeLossConfig) -> VaeLoss {
+pub fn vae_loss(
+    vae: &Vae,
+    pixels: Tensor<4>,
+    scales: &[Scale],
+    kept: &[bool],
+    config: &VaeLossConfig,
+) -> VaeLoss {
     let quantised = quantise(vae.encode(pixels.clone()), scales, kept);
     let [_, _, h, w] = pixels.dims();
     let difference = vae.decoder.forward(quantised.latents, usize::MAX) - pixels;

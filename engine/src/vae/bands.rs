@@ -17,7 +17,11 @@ pub(super) struct Bands {
 impl Bands {
     /// Wraps a whole map; no band will hold more than `max_elements` values if rows allow.
     pub(super) fn new(map: Tensor<4>, max_elements: usize) -> Self {
-        Self { bands: vec![map], max_elements }.cut()
+        Self {
+            bands: vec![map],
+            max_elements,
+        }
+        .cut()
     }
 
     /// The whole map again.
@@ -48,7 +52,10 @@ impl Bands {
                 start += count;
             }
         }
-        Self { bands, max_elements }
+        Self {
+            bands,
+            max_elements,
+        }
     }
 
     /// Applies `f` to every band; `f` must treat all rows alike.
@@ -81,7 +88,11 @@ impl Bands {
         let bands = (0..self.bands.len())
             .map(|index| convolve(self.with_edges(index, true), 0))
             .collect();
-        Self { bands, max_elements: self.max_elements }.cut()
+        Self {
+            bands,
+            max_elements: self.max_elements,
+        }
+        .cut()
     }
 
     /// 3×3 convolution of stride 2 over the map padded by one row below and one column right.
@@ -97,7 +108,10 @@ impl Bands {
                 module::conv2d(padded, weight.clone(), Some(bias.clone()), options)
             })
             .collect();
-        Self { bands, max_elements: even.max_elements }
+        Self {
+            bands,
+            max_elements: even.max_elements,
+        }
     }
 
     /// Bands that all start at an even row, so that every second row of the map is the first of a pair.
@@ -122,7 +136,10 @@ impl Bands {
                 bands.push(band.narrow(2, 0, rows - 1));
             }
         }
-        Self { bands, max_elements: self.max_elements }
+        Self {
+            bands,
+            max_elements: self.max_elements,
+        }
     }
 
     /// 1×1 convolution.
@@ -144,7 +161,13 @@ impl Bands {
     }
 
     /// Group normalisation over the whole map, then scale and shift per channel.
-    pub(super) fn group_norm(self, groups: usize, weight: &Tensor<1>, bias: &Tensor<1>, epsilon: f32) -> Self {
+    pub(super) fn group_norm(
+        self,
+        groups: usize,
+        weight: &Tensor<1>,
+        bias: &Tensor<1>,
+        epsilon: f32,
+    ) -> Self {
         let [batch, channels, _, columns] = self.bands[0].dims();
         let rows: usize = self.bands.iter().map(|band| band.dims()[2]).sum();
         let count = (channels / groups * rows * columns) as f32;
@@ -152,18 +175,29 @@ impl Bands {
             let rows = band.dims()[2];
             band.reshape([batch, groups, channels / groups * rows * columns])
         };
-        let total = |sums: Vec<Tensor<3>>| {
-            sums.into_iter().reduce(|a, b| a + b).map(|sum| sum / count)
-        };
-        let mean = total(self.bands.iter().map(|b| grouped(b.clone()).sum_dim(2)).collect());
+        let total =
+            |sums: Vec<Tensor<3>>| sums.into_iter().reduce(|a, b| a + b).map(|sum| sum / count);
+        let mean = total(
+            self.bands
+                .iter()
+                .map(|b| grouped(b.clone()).sum_dim(2))
+                .collect(),
+        );
         let Some(mean) = mean else { return self };
         let centred: Vec<Tensor<3>> = self
             .bands
             .iter()
             .map(|band| grouped(band.clone()) - mean.clone())
             .collect();
-        let variance = total(centred.iter().map(|c| c.clone().square().sum_dim(2)).collect());
-        let Some(variance) = variance else { return self };
+        let variance = total(
+            centred
+                .iter()
+                .map(|c| c.clone().square().sum_dim(2))
+                .collect(),
+        );
+        let Some(variance) = variance else {
+            return self;
+        };
         let inverse = (variance + epsilon).sqrt().recip(); // [B, G, 1]
         let weight = weight.clone().reshape([1, channels, 1, 1]);
         let bias = bias.clone().reshape([1, channels, 1, 1]);
@@ -175,7 +209,10 @@ impl Bands {
                 (centred * inverse.clone()).reshape(shape) * weight.clone() + bias.clone()
             })
             .collect();
-        Self { bands, max_elements: self.max_elements }
+        Self {
+            bands,
+            max_elements: self.max_elements,
+        }
     }
 
     /// Band `index` with the next row below, and above when asked; zeros at the picture's edge.
@@ -207,17 +244,26 @@ mod tests {
 
     fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
         let stream = Stream::new(seed, 0);
-        let values: Vec<f32> = (0..shape.iter().product::<usize>() as u64).map(|i| stream.normal(i) as f32).collect();
+        let values: Vec<f32> = (0..shape.iter().product::<usize>() as u64)
+            .map(|i| stream.normal(i) as f32)
+            .collect();
         Tensor::from_data(TensorData::new(values, shape), &Device::flex())
     }
 
     /// Bands of 6 rows halve to 3, and of 2 rows to 1: pairs of rows then lie across two bands.
     #[test]
     fn halving_twice_does_not_depend_on_the_bands() {
-        let (map, weight, bias) = (random([2, 3, 32, 8], 1), random([3, 3, 3, 3], 2), random([3], 3));
+        let (map, weight, bias) = (
+            random([2, 3, 32, 8], 1),
+            random([3, 3, 3, 3], 2),
+            random([3], 3),
+        );
         let halved = |max_elements: usize| -> Vec<f32> {
             let once = Bands::new(map.clone(), max_elements).conv3_down(&weight, &bias);
-            let twice = once.conv3(&weight, &bias).conv3_down(&weight, &bias).conv3_down(&weight, &bias);
+            let twice = once
+                .conv3(&weight, &bias)
+                .conv3_down(&weight, &bias)
+                .conv3_down(&weight, &bias);
             let joined = twice.join();
             assert_eq!(joined.dims(), [2, 3, 4, 1]);
             joined.try_into_vec_as().unwrap()
@@ -226,7 +272,11 @@ mod tests {
         let row = 2 * 3 * 8;
         for rows in [2, 4, 6, 8, 10, 14, 30] {
             let banded = halved(rows * row);
-            let apart = whole.iter().zip(&banded).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let apart = whole
+                .iter()
+                .zip(&banded)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
             // Values are up to about 500; another order of summation rounds differently.
             assert!(apart < 1e-3, "{rows} rows: {apart}");
         }

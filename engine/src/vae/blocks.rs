@@ -58,7 +58,12 @@ impl Network for Conv {
         let init = Init::Normal(self.gain * (1.0 / fan_in).sqrt());
         let shape = [self.outputs, self.inputs, self.side, self.side];
         slots.add(format!("{prefix}weight"), &mut self.weight, shape, init);
-        slots.add(format!("{prefix}bias"), &mut self.bias, [self.outputs], Init::Constant(0.0));
+        slots.add(
+            format!("{prefix}bias"),
+            &mut self.bias,
+            [self.outputs],
+            Init::Constant(0.0),
+        );
     }
 }
 
@@ -90,8 +95,18 @@ impl NormSilu {
 impl Network for NormSilu {
     fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
         let shape = [self.channels];
-        slots.add(format!("{prefix}weight"), &mut self.weight, shape, Init::Constant(1.0));
-        slots.add(format!("{prefix}bias"), &mut self.bias, shape, Init::Constant(0.0));
+        slots.add(
+            format!("{prefix}weight"),
+            &mut self.weight,
+            shape,
+            Init::Constant(1.0),
+        );
+        slots.add(
+            format!("{prefix}bias"),
+            &mut self.bias,
+            shape,
+            Init::Constant(0.0),
+        );
     }
 }
 

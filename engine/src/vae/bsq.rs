@@ -53,13 +53,21 @@ pub struct ResidualSum {
 impl ResidualSum {
     /// An empty sum for `d` bits at `size`, the code map of the finest scale.
     pub fn new(d: usize, size: Scale) -> Self {
-        Self { d, size, sum: vec![0.0; d * size.tokens()] }
+        Self {
+            d,
+            size,
+            sum: vec![0.0; d * size.tokens()],
+        }
     }
 
     /// Adds the codes of `bits`, drawn on `scale`, enlarged to full size.
     pub fn add_bits(&mut self, bits: &[u8], scale: Scale) {
         let codes = codes_from_bits(bits, self.d);
-        let up = Resize::new(Filter::Bilinear, (scale.h, scale.w), (self.size.h, self.size.w));
+        let up = Resize::new(
+            Filter::Bilinear,
+            (scale.h, scale.w),
+            (self.size.h, self.size.w),
+        );
         for (total, value) in self.sum.iter_mut().zip(up.apply(&codes)) {
             *total += value;
         }
@@ -67,7 +75,12 @@ impl ResidualSum {
 
     /// The sum so far at the size of `scale`: what the transformer sees next, `[d, h, w]`.
     pub fn at(&self, scale: Scale) -> Vec<f32> {
-        Resize::new(Filter::Bilinear, (self.size.h, self.size.w), (scale.h, scale.w)).apply(&self.sum)
+        Resize::new(
+            Filter::Bilinear,
+            (self.size.h, self.size.w),
+            (scale.h, scale.w),
+        )
+        .apply(&self.sum)
     }
 
     /// The sum so far, `[d, h, w]` at full size: the latents that the decoder turns into pixels.
@@ -147,7 +160,9 @@ mod tests {
 
     fn random_bits(count: usize, seed: u64) -> ScaleBits {
         let stream = Stream::new(seed, 0);
-        (0..count as u64).map(|i| (stream.bits(i) & 1) as u8).collect()
+        (0..count as u64)
+            .map(|i| (stream.bits(i) & 1) as u8)
+            .collect()
     }
 
     #[test]
@@ -162,7 +177,10 @@ mod tests {
     fn folds_are_inverse() {
         let scale = Scale { h: 3, w: 5 };
         let bits = random_bits(4 * 7 * 15, 9);
-        assert_eq!(patchify_bits(&unpatchify_bits(&bits, 7, scale), 7, scale), bits);
+        assert_eq!(
+            patchify_bits(&unpatchify_bits(&bits, 7, scale), 7, scale),
+            bits
+        );
     }
 
     #[test]

@@ -67,13 +67,25 @@ impl VaeConfig {
     /// [`EngineError::BadSetting`] naming the size that does not fit.
     pub fn check(&self) -> Result<(), EngineError> {
         let refuse = |what, value: String, advice: &str| {
-            Err(EngineError::BadSetting { what, value, advice: advice.to_owned() })
+            Err(EngineError::BadSetting {
+                what,
+                value,
+                advice: advice.to_owned(),
+            })
         };
         if !(1..=256).contains(&self.codebook_dim) {
-            return refuse("vae.codebook_dim", self.codebook_dim.to_string(), "Use 1 to 256 bits.");
+            return refuse(
+                "vae.codebook_dim",
+                self.codebook_dim.to_string(),
+                "Use 1 to 256 bits.",
+            );
         }
         if ![8, 16].contains(&self.patch_size) {
-            return refuse("vae.patch_size", self.patch_size.to_string(), "Use 8 or 16.");
+            return refuse(
+                "vae.patch_size",
+                self.patch_size.to_string(),
+                "Use 8 or 16.",
+            );
         }
         if ![1, 2, 4, 8].contains(&self.stem) {
             return refuse("vae.stem", self.stem.to_string(), "Use 1, 2, 4 or 8.");
@@ -90,13 +102,22 @@ impl VaeConfig {
             for m in mult {
                 let channels = m * self.base_ch;
                 if group_count(channels).is_none() || channels > 8192 {
-                    return refuse("vae.base_ch", channels.to_string(), "Channels must be a multiple of 24 or 32.");
+                    return refuse(
+                        "vae.base_ch",
+                        channels.to_string(),
+                        "Channels must be a multiple of 24 or 32.",
+                    );
                 }
             }
         }
         let blocks = 1..=16;
-        if !blocks.contains(&self.encoder_res_blocks) || !blocks.contains(&self.decoder_res_blocks) {
-            return refuse("vae.res_blocks", "that".to_owned(), "Use 1 to 16 blocks per level.");
+        if !blocks.contains(&self.encoder_res_blocks) || !blocks.contains(&self.decoder_res_blocks)
+        {
+            return refuse(
+                "vae.res_blocks",
+                "that".to_owned(),
+                "Use 1 to 16 blocks per level.",
+            );
         }
         Ok(())
     }

@@ -28,7 +28,11 @@ pub struct Decoder {
 impl Decoder {
     /// A network whose weights come later.
     pub fn new(config: &VaeConfig, device: &Device) -> Self {
-        let channels: Vec<usize> = config.decoder_ch_mult.iter().map(|m| m * config.base_ch).collect();
+        let channels: Vec<usize> = config
+            .decoder_ch_mult
+            .iter()
+            .map(|m| m * config.base_ch)
+            .collect();
         let coarsest = channels.last().copied().unwrap_or(config.base_ch);
         let finest = channels.first().copied().unwrap_or(config.base_ch);
         let mut previous = coarsest;
@@ -41,7 +45,10 @@ impl Decoder {
                     .map(|_| ResBlock::new(std::mem::replace(&mut previous, own), own, device))
                     .collect();
                 let doubles = (1..=config.halvings()).contains(&level);
-                Level { blocks, up: doubles.then(|| Conv::new(own, own, 3, device)) }
+                Level {
+                    blocks,
+                    up: doubles.then(|| Conv::new(own, own, 3, device)),
+                }
             })
             .collect();
         levels.reverse();
@@ -89,7 +96,9 @@ impl Network for Decoder {
                 up.slots(&format!("{prefix}up.{i}.upsample.conv.conv."), slots);
             }
         }
-        self.norm_out.slots(&format!("{prefix}norm_out.norm."), slots);
-        self.conv_out.slots(&format!("{prefix}conv_out.conv."), slots);
+        self.norm_out
+            .slots(&format!("{prefix}norm_out.norm."), slots);
+        self.conv_out
+            .slots(&format!("{prefix}conv_out.conv."), slots);
     }
 }

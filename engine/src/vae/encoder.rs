@@ -27,7 +27,11 @@ pub struct Encoder {
 impl Encoder {
     /// A network whose weights come later.
     pub fn new(config: &VaeConfig, device: &Device) -> Self {
-        let channels: Vec<usize> = config.encoder_ch_mult.iter().map(|m| m * config.base_ch).collect();
+        let channels: Vec<usize> = config
+            .encoder_ch_mult
+            .iter()
+            .map(|m| m * config.base_ch)
+            .collect();
         let coarsest = channels.last().copied().unwrap_or(config.base_ch);
         let mut previous = config.base_ch;
         let levels = channels
@@ -53,7 +57,9 @@ impl Encoder {
 
     /// Pixels in [-1, 1], `[B, 3, H, W]`, to features `[B, d, H/patch, W/patch]`.
     pub fn forward(&self, pixels: Tensor<4>, max_elements: usize) -> Tensor<4> {
-        let mut x = self.conv_in.forward(Bands::new(fold_blocks(pixels, self.stem), max_elements));
+        let mut x = self
+            .conv_in
+            .forward(Bands::new(fold_blocks(pixels, self.stem), max_elements));
         for level in &self.levels {
             for block in &level.blocks {
                 x = block.forward(x);
@@ -79,7 +85,9 @@ impl Network for Encoder {
             }
         }
         self.middle.slots(&format!("{prefix}mid."), slots);
-        self.norm_out.slots(&format!("{prefix}norm_out.norm."), slots);
-        self.conv_out.slots(&format!("{prefix}conv_out.conv."), slots);
+        self.norm_out
+            .slots(&format!("{prefix}norm_out.norm."), slots);
+        self.conv_out
+            .slots(&format!("{prefix}conv_out.conv."), slots);
     }
 }

@@ -58,7 +58,9 @@ impl Vae {
 
     /// Latents `[B, d, h, w]` to pixels in [-1, 1], `[B, 3, h*patch, w*patch]`.
     pub fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
-        self.decoder.forward(latents, self.max_elements).clamp(-1.0, 1.0)
+        self.decoder
+            .forward(latents, self.max_elements)
+            .clamp(-1.0, 1.0)
     }
 
     /// One picture from latents `[d, h, w]` on the host, as the reference rounds it (truncated).
@@ -84,7 +86,9 @@ impl Vae {
 
 /// Pictures of one size as `[B, 3, H, W]` in [-1, 1].
 pub fn pixels_from_images(images: &[Rgb8Image], device: &Device) -> Tensor<4> {
-    let (w, h) = images.first().map_or((1, 1), |i| (i.width as usize, i.height as usize));
+    let (w, h) = images
+        .first()
+        .map_or((1, 1), |i| (i.width as usize, i.height as usize));
     let mut values = Vec::with_capacity(images.len() * 3 * w * h);
     for image in images {
         for channel in 0..3 {
@@ -99,7 +103,11 @@ pub fn pixels_from_images(images: &[Rgb8Image], device: &Device) -> Tensor<4> {
 ///
 /// # Errors
 /// [`EngineError::NotFinite`] when a value is not a number.
-pub fn image_from_pixels(planes: &[f32], width: usize, height: usize) -> Result<Rgb8Image, EngineError> {
+pub fn image_from_pixels(
+    planes: &[f32],
+    width: usize,
+    height: usize,
+) -> Result<Rgb8Image, EngineError> {
     let area = width * height;
     let mut pixels = vec![0; 3 * area];
     for (channel, plane) in planes.chunks_exact(area).take(3).enumerate() {

@@ -94,7 +94,11 @@ pub fn convert<N: Network + ?Sized>(
 
 /// Name and shape of every weight.
 fn heads(slots: &Slots<'_>) -> Vec<(String, Vec<usize>)> {
-    slots.list.iter().map(|slot| (slot.name.clone(), slot.shape.clone())).collect()
+    slots
+        .list
+        .iter()
+        .map(|slot| (slot.name.clone(), slot.shape.clone()))
+        .collect()
 }
 
 /// Writes a `.safetensors` file of `heads`, asking `values` for each tensor once, in their order.
@@ -212,7 +216,9 @@ fn header(
         };
         let info = serde_json::to_value(info).map_err(bad)?;
         if table.insert(name.clone(), info).is_some() {
-            return Err(EngineError::internal(format!("two weights are called {name}")));
+            return Err(EngineError::internal(format!(
+                "two weights are called {name}"
+            )));
         }
         start = end;
     }

@@ -195,7 +195,11 @@ pub trait Network {
 
     /// Number of values in all weights.
     fn parameter_count(&mut self) -> u64 {
-        self.all_slots().list.iter().map(|slot| slot.len() as u64).sum()
+        self.all_slots()
+            .list
+            .iter()
+            .map(|slot| slot.len() as u64)
+            .sum()
     }
 
     /// Gives every weight its first value, the same for the same `seed` on every device.
@@ -204,10 +208,14 @@ pub trait Network {
             let count = slot.len();
             let values = match slot.init {
                 Init::Constant(value) => vec![value; count],
-                Init::OnesThenZeros(ones) => (0..count).map(|i| if i < ones { 1.0 } else { 0.0 }).collect(),
+                Init::OnesThenZeros(ones) => (0..count)
+                    .map(|i| if i < ones { 1.0 } else { 0.0 })
+                    .collect(),
                 Init::Normal(deviation) => {
                     let stream = crate::random::Stream::new(seed, index as u64);
-                    (0..count as u64).map(|i| deviation * stream.cut_normal(i)).collect()
+                    (0..count as u64)
+                        .map(|i| deviation * stream.cut_normal(i))
+                        .collect()
                 }
             };
             slot.fill(values, device);
