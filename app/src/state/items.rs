@@ -26,7 +26,7 @@ pub struct Work {
     pub stage: Option<Stage>,
     /// The scales drawn so far.
     pub scales: Vec<Rgb8Image>,
-    /// When it left the queue, in seconds of [`UiState::now`].
+    /// When it left the queue, in seconds of [`super::UiState::now`].
     pub started_at: f64,
     /// Whether the user has asked to stop it.
     pub stopping: bool,

@@ -72,7 +72,7 @@ pub fn update<N: Send, R: Send>(
                             .for_each(|(a, b)| *a += weight * b);
                     }
                     (None, Some(row)) => {
-                        *total = Some(row.into_iter().map(|b| weight * b).collect())
+                        *total = Some(row.into_iter().map(|b| weight * b).collect());
                     }
                     (_, None) => {}
                 }
