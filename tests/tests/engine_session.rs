@@ -44,7 +44,7 @@ fn ready(model: &Path, previews: Previews) -> EngineHandle {
     }
     match engine.wait_event() {
         Some(Event::ModelLoaded { model }) => {
-            assert_eq!((model.name.as_str(), model.scale_count), ("Tiny", 4))
+            assert_eq!((model.name.as_str(), model.scale_count), ("Tiny", 4));
         }
         other => panic!("{other:?}"),
     }
@@ -356,8 +356,8 @@ fn damaged_models_are_refused() {
     // Bits flipped in the header, then in a value: an exponent of all ones is no number.
     refused(|folder| {
         change(&folder.join("transformer.safetensors"), |bytes| {
-            bytes[20] ^= 0x10
-        })
+            bytes[20] ^= 0x10;
+        });
     });
     let error = refused(|folder| {
         change(&folder.join("transformer.safetensors"), |bytes| {

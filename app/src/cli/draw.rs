@@ -139,7 +139,7 @@ fn model(engine: &EngineHandle) -> Result<ModelInfo, CliError> {
             Some(Event::ModelLoaded { model }) => return Ok(model),
             Some(Event::ModelFailed { error }) => return Err(error.into()),
             Some(Event::DeviceReady { device }) => {
-                tracing::info!("{} {}: {}", device.name, device.backend, device.reason)
+                tracing::info!("{} {}: {}", device.name, device.backend, device.reason);
             }
             Some(_) => {}
             None => return Err(EngineError::EngineGone.into()),

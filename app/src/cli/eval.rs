@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         tau: args.tau,
     };
     let report = evaluate(&bundle, &spec, &mut |done, total| {
-        eprint!("\r{done} of {total} pictures")
+        eprint!("\r{done} of {total} pictures");
     })?;
     eprintln!();
     let (width, height) = report.size_px;

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn shapes_are_understood() {
         let check = |text: &str, ratio: f32, size_px| {
-            assert_eq!(shape(text), Ok(Shape { ratio, size_px }), "{text}")
+            assert_eq!(shape(text), Ok(Shape { ratio, size_px }), "{text}");
         };
         check("1", 1.0, None);
         check("1.5", 1.5, None);
