@@ -140,8 +140,10 @@ fn a_keypress_in_a_real_window_draws_a_picture() {
         );
         if last_press.is_none_or(|at| at.elapsed() > Duration::from_secs(3)) {
             last_press = Some(Instant::now());
+            // Without a window manager nobody gives the window the keyboard.
             let keys = Command::new("xdotool")
-                .args(["key", "ctrl+Return"])
+                .args(["search", "--onlyvisible", "--name", "^Infinity$"])
+                .args(["windowfocus", "--sync", "key", "ctrl+Return"])
                 .env("DISPLAY", &name)
                 .status();
             assert!(keys.unwrap().success());

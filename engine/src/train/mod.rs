@@ -93,7 +93,7 @@ fn starter_description(
         value(serde_json::to_value(transformer))?,
         value(serde_json::to_value(&vae.config))?,
     );
-    description.about = "This small model draws flat postcards: a sky, a land, a sun or moon, and a house, tree, boat, balloon or lighthouse. Bigger models can be added.".to_owned();
+    description.about = "This small model draws flat postcards: a sky, a land, a sun or moon, and a house, tree, boat, balloon or lighthouse.".to_owned();
     description.example_prompts = [
         "at sunset, orange hills, a white house on the left, a red sun on the right",
         "blue sea, a red boat in the center, a yellow sun on the left, in daylight",

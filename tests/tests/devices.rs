@@ -1,0 +1,77 @@
+//! The same wish on two devices: how far apart are the pictures?
+//!
+//! Draws are counter-based and bits and codes are summed on the host, so two
+//! devices differ only where a logit's last digits tip a draw over.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise, and says what it measured"
+)]
+
+use std::path::Path;
+
+use infinity_engine::api::{DeviceChoice, EngineError, GenerateSpec};
+use infinity_engine::device;
+use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
+
+/// Pictures compared.
+const PICTURES: u64 = 8;
+
+#[derive(Default)]
+struct Record {
+    logits: Vec<f32>,
+    bits: Vec<u8>,
+}
+
+impl Watcher for Record {
+    fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
+        self.logits.extend(&view.logits[0]);
+        self.bits.extend(&view.bits[0]);
+        Ok(())
+    }
+}
+
+fn record(bundle: &Bundle, seed: u64) -> Record {
+    let prompt = &bundle.info.example_prompts[seed as usize % bundle.info.example_prompts.len()];
+    let spec = GenerateSpec::new(prompt, seed);
+    let depth = bundle.transformer.config.depth;
+    let plan = Plan::new(&spec, bundle.info.scale_count, depth).unwrap();
+    let mut record = Record::default();
+    let text = bundle.encode(&[prompt]).unwrap();
+    generate(&bundle.transformer, text, None, &plan, &mut record).unwrap();
+    record
+}
+
+#[test]
+fn the_starter_draws_the_same_on_processor_and_software_graphics() {
+    let Ok(software) = device::open(DeviceChoice::Software) else {
+        eprintln!("SKIPPED: no software graphics driver, so nothing to compare with");
+        return;
+    };
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+    let one = Bundle::open(&starter, &device::open(DeviceChoice::Cpu).unwrap()).unwrap();
+    let other = Bundle::open(&starter, &software).unwrap();
+    let (mut same, mut different_bits, mut all_bits, mut furthest) = (0, 0, 0, 0.0_f32);
+    for seed in 0..PICTURES {
+        let (a, b) = (record(&one, seed), record(&other, seed));
+        let differ = a.bits.iter().zip(&b.bits).filter(|(a, b)| a != b).count();
+        same += u32::from(differ == 0);
+        different_bits += differ;
+        all_bits += a.bits.len();
+        if differ == 0 {
+            let distances = a.logits.iter().zip(&b.logits).map(|(a, b)| (a - b).abs());
+            furthest = furthest.max(distances.fold(0.0, f32::max));
+        }
+    }
+    eprintln!(
+        "{same} of {PICTURES} pictures equal to the bit, {different_bits} of {all_bits} bits differ, \
+         logits at most {furthest:.1e} apart where all bits agree"
+    );
+    assert!(
+        same >= PICTURES as u32 / 2,
+        "only {same} of {PICTURES} pictures agree"
+    );
+    assert!(furthest < 2e-3, "logits are {furthest} apart");
+}
