@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn odd_wishes_take_the_nearest() {
-        assert_eq!(nearest_ratio(0.9).unwrap(), 1.0);
+        assert_eq!(nearest_ratio(0.91).unwrap(), 1.0);
         assert_eq!(nearest_ratio(10.0).unwrap(), 3.0);
         assert!(nearest_ratio(f32::NAN).is_err());
         assert!(nearest_ratio(-1.0).is_err());

@@ -17,7 +17,7 @@ use infinity_engine::api::{
 };
 use infinity_engine::import::import;
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
-use infinity_tests::models::{import_spec, tiny};
+use infinity_tests::models::{import_spec, starter_shaped, tiny};
 
 fn model() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -432,4 +432,48 @@ fn both_families_are_imported_whole_or_not_at_all() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(left, ["patchify"]);
+}
+
+#[test]
+fn previews_take_less_than_a_quarter() {
+    let folder = tempfile::tempdir().unwrap();
+    starter_shaped(folder.path());
+    let engine = engine(Some(folder.path()), Previews::Budgeted);
+    // Times are those of a busy machine: of a few runs, the best one shows what the budget does.
+    let mut best = f32::INFINITY;
+    for seed in 0..4 {
+        let job = engine
+            .run(Task::Generate(GenerateSpec::new("a red house", seed)))
+            .unwrap();
+        let (mut first, mut sizes) = (None, Vec::new());
+        loop {
+            match engine.wait_event().unwrap() {
+                Event::ScaleDone {
+                    preview,
+                    elapsed_secs,
+                    ..
+                } => {
+                    first.get_or_insert(elapsed_secs);
+                    sizes.push(preview.width);
+                }
+                Event::ImageDone {
+                    job: done,
+                    preview_share,
+                    elapsed_secs,
+                    ..
+                } => {
+                    assert_eq!(done, job);
+                    println!(
+                        "previews {sizes:?}: first after {first:?} s, {preview_share:.3} of {elapsed_secs:.2} s"
+                    );
+                    best = best.min(preview_share);
+                    break;
+                }
+                Event::Failed { error, .. } => panic!("{error}"),
+                _ => {}
+            }
+        }
+        assert_eq!((sizes.len(), sizes.last()), (7, Some(&256)));
+    }
+    assert!(best < 0.25, "{best}");
 }
