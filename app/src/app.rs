@@ -71,7 +71,7 @@ pub fn run_window(
 ) -> eframe::Result {
     let mut viewport = egui::ViewportBuilder::default()
         .with_title("Infinity")
-        .with_app_id("infinity")
+        .with_app_id("alt.infinity_draw.infinity")
         .with_inner_size([1280.0, 800.0])
         .with_min_inner_size([720.0, 520.0])
         .with_drag_and_drop(true);
