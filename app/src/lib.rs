@@ -7,6 +7,7 @@ pub mod app;
 pub mod cli;
 pub mod command;
 pub mod execute;
+mod memory;
 pub mod panels;
 pub mod recipe;
 pub mod settings;

@@ -12,6 +12,7 @@ use crate::postcards::{Caption, Checks, Postcard, Split, check, paint};
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 use crate::train::vae::{psnr_from_square, reconstruct};
+use crate::vae::Vae;
 
 /// Pictures drawn together.
 const BATCH: usize = 16;
@@ -51,8 +52,10 @@ pub struct GroupScore {
     pub group: String,
     /// Prompts asked.
     pub prompts: usize,
-    /// Prompts of which every named attribute was found.
+    /// Prompts of which every named attribute was found, clouds and stars aside.
     pub followed: usize,
+    /// The same, clouds and stars included.
+    pub followed_with_sky: usize,
     /// By attribute.
     pub attributes: Vec<AttributeScore>,
 }
@@ -61,6 +64,7 @@ impl GroupScore {
     fn count(&mut self, checks: &Checks) {
         self.prompts += 1;
         self.followed += usize::from(checks.followed());
+        self.followed_with_sky += usize::from(checks.followed_with_sky());
         for (name, result) in checks.entries() {
             let Some(right) = result else { continue };
             let place = match self.attributes.iter().position(|a| a.name == name) {
@@ -130,7 +134,8 @@ pub fn evaluate(
         bundle.info.scale_count,
         bundle.transformer.config.depth,
     )?;
-    let (reconstruction_psnr, reconstructions) = through_tokenizer(bundle, spec, &plan.schedule)?;
+    let (reconstruction_psnr, reconstructions) =
+        through_tokenizer(&bundle.vae, spec, &plan.schedule)?;
     let groups = [
         ("seen", Split::Train, false),
         ("held_out", Split::HeldOut, false),
@@ -207,8 +212,11 @@ fn draw(
 }
 
 /// Signal-to-noise ratio and read-back of painted held-out postcards through the tokenizer.
-fn through_tokenizer(
-    bundle: &Bundle,
+///
+/// # Errors
+/// What reading and computing return.
+pub fn through_tokenizer(
+    vae: &Vae,
     spec: &EvalSpec,
     schedule: &ScaleSchedule,
 ) -> Result<(f32, GroupScore), EngineError> {
@@ -234,7 +242,7 @@ fn through_tokenizer(
             .zip(&seeds)
             .map(|(card, &seed)| paint(card, seed, width, height))
             .collect();
-        let again = reconstruct(&bundle.vae, &painted, &schedule.scales)?;
+        let again = reconstruct(vae, &painted, &schedule.scales)?;
         for (((card, &seed), before), after) in cards.iter().zip(&seeds).zip(&painted).zip(&again) {
             let differences = before.pixels.iter().zip(after.pixels.iter());
             square += differences

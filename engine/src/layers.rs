@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, activation};
 
+use crate::kernels;
 use crate::weights::{Init, Network, Slots};
 
 /// `y = x Wᵀ + b`, weights stored `[out, in]` as published.
@@ -34,6 +35,9 @@ impl Linear {
 
     /// `[B, L, in]` to `[B, L, out]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        if let Some(y) = kernels::linear(&x, &self.weight, self.bias.as_ref()) {
+            return y;
+        }
         let [batch, length, inputs] = x.dims();
         let y = x
             .reshape([batch * length, inputs])
@@ -74,6 +78,24 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, epsilon: f32) -> Tensor<D> {
     centred * (variance + epsilon).sqrt().recip()
 }
 
+/// Layer normalisation, then `normal * (plus + scale) + shift`; scale and shift are `[R or 1, 1, C]`.
+pub fn scaled_norm(
+    x: &Tensor<3>,
+    scale: &Tensor<3>,
+    shift: &Tensor<3>,
+    plus: f32,
+    epsilon: f32,
+) -> Tensor<3> {
+    kernels::layer_norm(x, scale, shift, plus, epsilon).unwrap_or_else(|| {
+        layer_norm(x.clone(), epsilon) * scale.clone().add_scalar(plus) + shift.clone()
+    })
+}
+
+/// `x + gate * branch`: `[R, L, C]`, the gate `[R, 1, C]`.
+pub fn gated_sum(x: Tensor<3>, branch: Tensor<3>, gate: Tensor<3>) -> Tensor<3> {
+    kernels::gated_sum(&x, &branch, &gate).unwrap_or_else(|| x + branch * gate)
+}
+
 /// Root-mean-square normalisation over the last axis without weights.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, epsilon: f32) -> Tensor<D> {
     let mean_square = x.clone().square().mean_dim(D - 1);
@@ -85,6 +107,9 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, epsilon: f32) -> Tensor<D> {
 /// One exponential instead of a tanh and a power, and finite on graphics drivers that return
 /// NaN for the tanh of a large number or for a power of a negative one.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if let Some(y) = kernels::gelu_tanh(&x) {
+        return y;
+    }
     const DOUBLED: f64 = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
     let inner = x.clone() + x.clone() * x.clone() * x.clone() * 0.044_715;
     x * activation::sigmoid(inner * DOUBLED)

@@ -6,6 +6,7 @@ pub mod device;
 pub mod eval;
 pub mod generate;
 pub mod import;
+pub mod kernels;
 pub mod layers;
 pub mod model;
 pub mod postcards;

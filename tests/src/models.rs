@@ -45,10 +45,10 @@ pub fn tiny(out: &Path) {
 
 /// Makes a model folder of the starter's shape with random weights at `out`, to be timed.
 pub fn starter_shaped(out: &Path) {
-    let (model, vae) = (Preset::Starter.model(), Preset::Starter.vae());
-    let text = Preset::Starter
-        .text()
-        .expect("the starter has a text encoder");
+    let (model, vae, text) = Preset::Starter
+        .sizes()
+        .expect("the starter's settings can be read");
+    let text = text.expect("the starter has a text encoder");
     let open = device::open(DeviceChoice::Cpu).expect("there is a processor");
     std::fs::create_dir_all(out.join("text")).expect("the folder can be made");
     let write = |network: &mut dyn Network, name: &str| {

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use infinity_engine::api::DeviceChoice;
-use infinity_engine::bench::{PartTime, Preset, Report, run as measure};
-use infinity_engine::device;
+use infinity_engine::bench::{PartTime, Preset, Report, run as measure, training};
+use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::weights::atomic_write;
 
 use super::{CliError, values};
+use crate::memory;
 
 /// Seconds of the reference program for the transformer of `125m` (torch 2.5.1, f32, 2 threads of an EPYC).
 const REFERENCE_DRAW_SECS: f32 = 1.62;
@@ -20,15 +21,16 @@ const REFERENCE_DECODE_SECS: f32 = 2.16;
 ///
 /// The weights are random: times depend on shapes only. `starter` is the model
 /// that comes along, whole; `125m` is a published size, of which the reference
-/// program's times on two processor cores are known.
+/// program's times on two processor cores are known; `training` makes a few updates of the
+/// starter's own settings.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   infinity bench
   infinity bench --preset 125m --device cpu --json times.json")]
 pub(super) struct Args {
-    /// The shapes: starter or 125m.
-    #[arg(long, default_value = "starter", value_parser = ["starter", "125m"])]
+    /// What to measure: starter, 125m or training.
+    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "training"])]
     preset: String,
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
@@ -45,6 +47,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let begun = Instant::now();
     let open = device::open(args.device)?;
     let opening = begun.elapsed().as_secs_f32();
+    if args.preset == "training" {
+        return run_training(args, &open);
+    }
     let preset = if args.preset == "125m" {
         Preset::M125
     } else {
@@ -58,6 +63,44 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_vec_pretty(&report).context("writing the times")?;
+        atomic_write(path, &text)?;
+    }
+    Ok(())
+}
+
+/// Updates between two looks at the clock.
+const TRAINING_UPDATES: u64 = 12;
+
+fn run_training(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
+    memory::keep_large_blocks();
+    let out = tempfile::tempdir().context("making a folder for the training run")?;
+    let report = training(open, TRAINING_UPDATES, out.path())?;
+    let device = &report.device;
+    println!("{} {} ({})", device.name, device.backend, device.reason);
+    println!(
+        "product of 1024×1024 matrices, f32: {:.0} GFLOP/s",
+        report.single_peak
+    );
+    if let Some(half) = report.half_peak {
+        println!("the same with bf16 factors: {half:.0} GFLOP/s");
+    }
+    for run in &report.runs {
+        let share = |peak: f32| 100.0 * run.gigaflops / peak;
+        print!("{:<12} {:>6.1} pictures/s", run.name, run.pictures_per_sec);
+        if run.gigaflops > 0.0 {
+            print!(
+                ", {:.0} GFLOP/s: {:.0} % of the f32 product",
+                run.gigaflops,
+                share(report.single_peak)
+            );
+        }
+        if let Some(half) = report.half_peak {
+            print!(", {:.0} % of the bf16 product", share(half));
+        }
+        println!();
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&report).context("writing the speeds")?;
         atomic_write(path, &text)?;
     }
     Ok(())

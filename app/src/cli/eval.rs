@@ -1,12 +1,14 @@
 //! `infinity eval`: how well a model follows its prompts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use infinity_engine::api::DeviceChoice;
-use infinity_engine::device;
-use infinity_engine::eval::{EvalSpec, GroupScore, evaluate};
+use infinity_engine::device::{self, OpenDevice};
+use infinity_engine::eval::{EvalSpec, GroupScore, evaluate, through_tokenizer};
 use infinity_engine::generate::Bundle;
+use infinity_engine::schedule::ScaleSchedule;
+use infinity_engine::train::open_vae;
 
 use super::{CliError, models, values};
 
@@ -19,7 +21,7 @@ use super::{CliError, models, values};
     after_help = "Example:\n  infinity eval --prompts 500\n  infinity eval --model runs/transformer/model --prompts 64 --cfg 3 --tau 0.6 --json report.json"
 )]
 pub(super) struct Args {
-    /// Model folder; `$INFINITY_MODEL` or the starter when left out.
+    /// Model folder, or the folder of a tokenizer's training run; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Prompts per group.
@@ -52,7 +54,6 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let folder = models::find_or_say(args.model.as_deref())?;
     let device = device::open(args.device)?;
-    let bundle = Bundle::open(&folder, &device)?;
     let spec = EvalSpec {
         prompts: args.prompts.max(1),
         seed: args.seed,
@@ -61,6 +62,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         cfg: args.cfg,
         tau: args.tau,
     };
+    if folder.join("vae.json").exists() {
+        return run_tokenizer(&folder, &device, &spec);
+    }
+    let bundle = Bundle::open(&folder, &device)?;
     let report = evaluate(&bundle, &spec, &mut |done, total| {
         eprint!("\r{done} of {total} pictures");
     })?;
@@ -84,13 +89,25 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The tokenizer of a training run, before there is a transformer.
+fn run_tokenizer(folder: &Path, device: &OpenDevice, spec: &EvalSpec) -> Result<(), CliError> {
+    let vae = open_vae(folder, &device.device)?;
+    let schedule = ScaleSchedule::nearest(spec.ratio, spec.scale_count.unwrap_or(5))?;
+    let (psnr, group) = through_tokenizer(&vae, spec, &schedule)?;
+    let (width, height) = schedule.size_px();
+    println!("tokenizer at {width}×{height}: {psnr:.2} dB on held-out postcards");
+    print_group(&group);
+    Ok(())
+}
+
 fn print_group(group: &GroupScore) {
     println!(
-        "{:16} {:.3} followed ({} of {})",
+        "{:16} {:.3} followed ({} of {}); clouds and stars as well: {:.3}",
         group.group,
         group.share(),
         group.followed,
-        group.prompts
+        group.prompts,
+        group.followed_with_sky as f32 / group.prompts.max(1) as f32
     );
     for attribute in &group.attributes {
         let share = attribute.right as f32 / attribute.named.max(1) as f32;

@@ -8,6 +8,7 @@ use infinity_engine::device;
 use infinity_engine::train::{self, Limits, Progress, TrainConfig};
 
 use super::{CliError, values};
+use crate::memory;
 
 /// Train a picture tokenizer, or a transformer with its text encoder, on painted postcards.
 ///
@@ -39,6 +40,7 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let config = TrainConfig::open(&args.config)?;
+    memory::keep_large_blocks();
     if !args.resume && args.out.join("checkpoint.safetensors").exists() {
         return Err(CliError::failed(format!(
             "There is a run in this folder already. Go on with --resume or choose another folder: {:?}",

@@ -1,13 +1,17 @@
-//! Self attention over scales and cross attention to the text.
+//! Attention, and the self attention over scales.
 //!
 //! Queries are taken in chunks so that no table of scores outgrows the device;
 //! the result does not depend on the chunks but for rounding.
 
-use burn::tensor::{Device, Tensor, activation};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use super::config::ModelConfig;
 use super::rope2d::Rope;
+use crate::kernels::{self, Sight};
 use crate::layers::Linear;
+use crate::schedule::ScaleSchedule;
 use crate::weights::{Init, Network, Slots};
 
 /// Keys and values of the finished scales of one block, each `[B, N, L, D]`.
@@ -97,6 +101,45 @@ pub(super) fn join_heads(x: Tensor<4>) -> Tensor<3> {
     x.swap_dims(1, 2).reshape([batch, length, heads * width])
 }
 
+/// `x matᵀ + bias` for a published matrix whose bias comes in pieces.
+pub(super) fn project(x: Tensor<3>, mat: &Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
+    kernels::linear(&x, mat, Some(&bias)).unwrap_or_else(|| {
+        let [rows, tokens, channels] = x.dims();
+        x.reshape([rows * tokens, channels])
+            .matmul(mat.clone().transpose())
+            .reshape([rows, tokens, bias.dims()[0]])
+            + bias.unsqueeze()
+    })
+}
+
+/// Queries, keys and values, each `[B, N, L, D]`, of `qkv` `[B, L, 3C]`: unit queries and keys are
+/// turned by their place, queries brought to a length whose logarithm is in `lengths` `[1, N, 1, 1]`.
+fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -> [Tensor<4>; 3] {
+    let (heads, width) = (lengths.dims()[1], qkv.dims()[2] / 3);
+    let part = |index: usize| split_heads(qkv.clone().narrow(2, index * width, width), heads);
+    let length = lengths.clone().clamp_max(100.0_f32.ln()).exp(); // [1, N, 1, 1]
+    [
+        rope.turn(unit_length(part(0)) * length),
+        rope.turn(unit_length(part(1))),
+        part(2),
+    ]
+}
+
+/// Self attention of a training pass, without the last layer: `qkv` `[B, L, 3C]` to `[B, L, C]`.
+pub(crate) fn mix_own(
+    qkv: &Tensor<3>,
+    lengths: &Tensor<4>,
+    rope: &Rope,
+    mask: &Mask,
+    max_elements: usize,
+) -> Tensor<3> {
+    kernels::self_attention(qkv, lengths, rope.turns(), &mask.sights).unwrap_or_else(|| {
+        let [query, key, value] = split_and_turn(qkv.clone(), lengths, rope);
+        let bias = Some(mask.bias.clone());
+        join_heads(attend(query, key, value, bias, max_elements))
+    })
+}
+
 fn unit_length(x: Tensor<4>) -> Tensor<4> {
     let norm = x.clone().square().sum_dim(3).sqrt().clamp_min(1e-12);
     x / norm
@@ -118,8 +161,46 @@ pub(super) struct SelfAttention {
 pub enum Look<'a> {
     /// All finished scales and the own one; the own keys and values are added.
     Cache(&'a mut KvCache),
-    /// The own tokens only, with this bias `[1, 1, L, L]` on the scores.
-    Own(&'a Tensor<4>),
+    /// The own tokens only, as far as the mask lets them.
+    Own(&'a Mask),
+}
+
+/// What the tokens of a training pass may see: their own scale and those before.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    /// 0 where a token may look, else a large negative number, `[1, 1, L, L]`.
+    bias: Tensor<4>,
+    sights: Arc<[Sight]>,
+}
+
+impl Mask {
+    /// The mask of all scales of `schedule` in one pass.
+    pub fn block_causal(schedule: &ScaleSchedule, device: &Device) -> Self {
+        let mut end = 0;
+        let sights: Arc<[Sight]> = schedule
+            .scales
+            .iter()
+            .map(|scale| {
+                let start = end;
+                end += scale.tokens();
+                Sight {
+                    queries: start..end,
+                    keys: end,
+                }
+            })
+            .collect();
+        let values: Vec<f32> = sights
+            .iter()
+            .flat_map(|sight| {
+                let row = (0..end).map(|key| if key < sight.keys { 0.0 } else { -1e9 });
+                std::iter::repeat_n(row, sight.queries.len()).flatten()
+            })
+            .collect();
+        Self {
+            bias: Tensor::from_data(TensorData::new(values, [1, 1, end, end]), device),
+            sights,
+        }
+    }
 }
 
 impl SelfAttention {
@@ -136,23 +217,14 @@ impl SelfAttention {
         }
     }
 
-    /// Queries, keys and values of `x` `[B, L, C]`, each `[B, N, L, D]`; turned and scaled.
-    fn project(&self, x: Tensor<3>, rope: &Rope) -> [Tensor<4>; 3] {
-        let [batch, length, width] = x.dims();
-        let qkv = x
-            .reshape([batch * length, width])
-            .matmul(self.mat_qkv.clone().transpose())
-            .reshape([batch, length, 3 * width]);
-        let part = |index: usize| qkv.clone().narrow(2, index * width, width);
-        let query = split_heads(part(0) + self.q_bias.clone().unsqueeze(), self.heads);
-        let key = split_heads(part(1), self.heads);
-        let value = split_heads(part(2) + self.v_bias.clone().unsqueeze(), self.heads);
-        let scale = self.scale_mul.clone().clamp_max(100.0_f32.ln()).exp(); // [1, N, 1, 1]
-        [
-            rope.turn(unit_length(query) * scale),
-            rope.turn(unit_length(key)),
-            value,
-        ]
+    /// Queries, keys and values of `x` `[B, L, C]` side by side, `[B, L, 3C]`.
+    fn qkv(&self, x: Tensor<3>) -> Tensor<3> {
+        let bias = vec![
+            self.q_bias.clone(),
+            self.q_bias.zeros_like(),
+            self.v_bias.clone(),
+        ];
+        project(x, &self.mat_qkv, Tensor::cat(bias, 0))
     }
 
     /// Mixes the tokens `x` `[B, L, C]` with what they may see.
@@ -165,6 +237,13 @@ impl SelfAttention {
     ) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let chunk = (max_elements / (batch * 3 * self.width)).clamp(1, length);
+        if let Look::Own(mask) = &look
+            && chunk == length
+        {
+            let qkv = self.qkv(x);
+            let mixed = mix_own(&qkv, &self.scale_mul, rope, mask, max_elements);
+            return self.proj.forward(mixed);
+        }
         let mut parts: [Vec<Tensor<4>>; 3] = Default::default();
         let mut start = 0;
         while start < length {
@@ -174,7 +253,8 @@ impl SelfAttention {
             } else {
                 (x.clone().narrow(1, start, count), rope.narrow(start, count))
             };
-            for (list, tensor) in parts.iter_mut().zip(self.project(x, &rope)) {
+            let turned = split_and_turn(self.qkv(x), &self.scale_mul, &rope);
+            for (list, tensor) in parts.iter_mut().zip(turned) {
                 list.push(tensor);
             }
             start += count;
@@ -187,7 +267,7 @@ impl SelfAttention {
             }
         });
         let mixed = match look {
-            Look::Own(bias) => attend(query, key, value, Some(bias.clone()), max_elements),
+            Look::Own(mask) => attend(query, key, value, Some(mask.bias.clone()), max_elements),
             Look::Cache(cache) => {
                 cache.push(key, value);
                 // Whole batches when their keys fit the device, else row by row.
@@ -258,170 +338,6 @@ impl Network for SelfAttention {
             [1, heads, 1, 1],
             start,
         );
-        self.proj.slots(&format!("{prefix}proj."), slots);
-    }
-}
-
-/// Keys and values of the text for one block, computed once per picture.
-#[derive(Clone, Debug)]
-pub(super) struct TextKv {
-    key: Tensor<4>,
-    value: Tensor<4>,
-}
-
-/// Attention of picture tokens to text tokens.
-#[derive(Clone, Debug)]
-pub(super) struct CrossAttention {
-    mat_q: Linear,
-    mat_kv: Tensor<2>,
-    v_bias: Tensor<1>,
-    proj: Linear,
-    width: usize,
-    heads: usize,
-}
-
-impl CrossAttention {
-    pub(super) fn new(config: &ModelConfig, device: &Device) -> Self {
-        let width = config.width;
-        Self {
-            mat_q: Linear::new(width, width, true, plain_init(config), device),
-            mat_kv: Tensor::zeros([1, 1], device),
-            v_bias: Tensor::zeros([1], device),
-            proj: Linear::new(width, width, true, branch_init(config), device),
-            width,
-            heads: config.heads,
-        }
-    }
-
-    /// Keys and values of projected text `[R, T, C]`.
-    pub(super) fn text_kv(&self, text: Tensor<3>) -> TextKv {
-        let (key, value) = key_and_value(text, &self.mat_kv, &self.v_bias);
-        TextKv {
-            key: split_heads(key, self.heads),
-            value: split_heads(value, self.heads),
-        }
-    }
-
-    /// Mixes tokens `x` `[R, L, C]` with the text; `bias` `[R, 1, 1, T]` hides padding.
-    pub(super) fn forward(
-        &self,
-        x: Tensor<3>,
-        text: &TextKv,
-        bias: Option<Tensor<4>>,
-        max_elements: usize,
-    ) -> Tensor<3> {
-        let scale = 1.0 / ((self.width / self.heads) as f32).sqrt();
-        let query = split_heads(self.mat_q.forward(x).mul_scalar(scale), self.heads);
-        let mixed = attend(
-            query,
-            text.key.clone(),
-            text.value.clone(),
-            bias,
-            max_elements,
-        );
-        self.proj.forward(join_heads(mixed))
-    }
-}
-
-/// `x matᵀ` split into keys and values; only values have a bias.
-fn key_and_value(x: Tensor<3>, mat_kv: &Tensor<2>, v_bias: &Tensor<1>) -> (Tensor<3>, Tensor<3>) {
-    let [rows, tokens, channels] = x.dims();
-    let width = v_bias.dims()[0];
-    let both = x
-        .reshape([rows * tokens, channels])
-        .matmul(mat_kv.clone().transpose())
-        .reshape([rows, tokens, 2 * width]);
-    let value = both.clone().narrow(2, width, width) + v_bias.clone().unsqueeze();
-    (both.narrow(2, 0, width), value)
-}
-
-impl Network for CrossAttention {
-    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
-        let width = self.width;
-        let init = Init::Normal((1.0 / (3.0 * width as f32)).sqrt());
-        self.mat_q.slots(&format!("{prefix}mat_q."), slots);
-        slots.add(
-            format!("{prefix}mat_kv.weight"),
-            &mut self.mat_kv,
-            [2 * width, width],
-            init,
-        );
-        slots.add(
-            format!("{prefix}v_bias"),
-            &mut self.v_bias,
-            [width],
-            Init::Constant(0.0),
-        );
-        slots.allow_unused(format!("{prefix}zero_k_bias"), [width]);
-        self.proj.slots(&format!("{prefix}proj."), slots);
-    }
-}
-
-/// One summary per text: a learned question asked of its tokens.
-#[derive(Clone, Debug)]
-pub(super) struct TextPool {
-    mat_q: Tensor<3>,
-    mat_kv: Tensor<2>,
-    v_bias: Tensor<1>,
-    proj: Linear,
-    config: ModelConfig,
-}
-
-impl TextPool {
-    pub(super) fn new(config: &ModelConfig, device: &Device) -> Self {
-        let width = config.width;
-        Self {
-            mat_q: Tensor::zeros([1, 1, 1], device),
-            mat_kv: Tensor::zeros([1, 1], device),
-            v_bias: Tensor::zeros([1], device),
-            proj: Linear::new(width, width, true, plain_init(config), device),
-            config: config.clone(),
-        }
-    }
-
-    /// Normalised text `[R, T, Ct]` to summaries `[R, C]`; `bias` `[R, 1, 1, T]` hides padding.
-    pub(super) fn forward(&self, text: Tensor<3>, bias: Option<Tensor<4>>) -> Tensor<2> {
-        let rows = text.dims()[0];
-        let (heads, width) = (self.config.pool_heads(), self.config.width);
-        let (key, value) = key_and_value(text, &self.mat_kv, &self.v_bias);
-        let scale = 1.0 / ((width / heads) as f32).sqrt();
-        let query = self
-            .mat_q
-            .clone()
-            .mul_scalar(scale)
-            .reshape([1, heads, 1, width / heads]);
-        let query = query.expand([rows, heads, 1, width / heads]);
-        let mixed = attend(
-            query,
-            split_heads(key, heads),
-            split_heads(value, heads),
-            bias,
-            usize::MAX,
-        );
-        self.proj.forward(join_heads(mixed)).reshape([rows, width])
-    }
-}
-
-impl Network for TextPool {
-    fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
-        let (width, heads) = (self.config.width, self.config.pool_heads());
-        let init = plain_init(&self.config);
-        let shape = [1, heads, width / heads];
-        slots.add(format!("{prefix}mat_q"), &mut self.mat_q, shape, init);
-        let shape = [2 * width, self.config.text_channels];
-        slots.add(
-            format!("{prefix}mat_kv.weight"),
-            &mut self.mat_kv,
-            shape,
-            init,
-        );
-        slots.add(
-            format!("{prefix}v_bias"),
-            &mut self.v_bias,
-            [width],
-            Init::Constant(0.0),
-        );
-        slots.allow_unused(format!("{prefix}zero_k_bias"), [width]);
         self.proj.slots(&format!("{prefix}proj."), slots);
     }
 }

@@ -3,12 +3,15 @@
 //! The first and last are shifted, scaled and gated by the text summary (`AdaLN`,
 //! shared over blocks with a learned offset each; spec section 2.3).
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 
-use super::attention::{CrossAttention, Look, SelfAttention, TextKv, branch_init, plain_init};
+use super::attention::{Look, SelfAttention, branch_init, plain_init};
 use super::config::ModelConfig;
 use super::rope2d::Rope;
-use crate::layers::{Linear, gelu_tanh, layer_norm};
+use super::text_attention::{CrossAttention, TextKv};
+use crate::layers::{Linear, gated_sum, gelu_tanh, scaled_norm};
 use crate::weights::{Init, Network, Slots};
 
 pub(super) const NORM_EPSILON: f32 = 1e-6;
@@ -54,8 +57,8 @@ impl Block {
     }
 
     /// Keys and values of projected text `[R, T, C]`.
-    pub(super) fn text_kv(&self, text: Tensor<3>) -> TextKv {
-        self.cross_attention.text_kv(text)
+    pub(super) fn text_kv(&self, text: Tensor<3>, lens: &Arc<[usize]>) -> TextKv {
+        self.cross_attention.text_kv(text, lens)
     }
 
     /// `[R, L, C]` to `[R, L, C]`.
@@ -71,19 +74,20 @@ impl Block {
         let row = |index: usize| ada.clone().narrow(1, index, 1); // [R, 1, C]
         let (gamma1, gamma2, scale1, scale2, shift1, shift2) =
             (row(0), row(1), row(2), row(3), row(4), row(5));
-        let modulated = layer_norm(x.clone(), NORM_EPSILON) * (scale1 + 1.0) + shift1;
-        let x = x + self
+        let modulated = scaled_norm(&x, &scale1, &shift1, 1.0, NORM_EPSILON);
+        let mixed = self
             .self_attention
-            .forward(modulated, rope, look, max_elements)
-            * gamma1;
-        let normed = layer_norm(x.clone(), NORM_EPSILON) * self.ca_norm_weight.clone().unsqueeze()
-            + self.ca_norm_bias.clone().unsqueeze();
+            .forward(modulated, rope, look, max_elements);
+        let x = gated_sum(x, mixed, gamma1);
+        let weight = self.ca_norm_weight.clone().unsqueeze();
+        let bias = self.ca_norm_bias.clone().unsqueeze();
+        let normed = scaled_norm(&x, &weight, &bias, 0.0, NORM_EPSILON);
         let x =
             x + self
                 .cross_attention
                 .forward(normed, text.text_kv, text.bias.clone(), max_elements);
-        let modulated = layer_norm(x.clone(), NORM_EPSILON) * (scale2 + 1.0) + shift2;
-        x + self.feed_forward(modulated, max_elements) * gamma2
+        let modulated = scaled_norm(&x, &scale2, &shift2, 1.0, NORM_EPSILON);
+        gated_sum(x, self.feed_forward(modulated, max_elements), gamma2)
     }
 
     fn feed_forward(&self, x: Tensor<3>, max_elements: usize) -> Tensor<3> {

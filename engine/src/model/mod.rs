@@ -7,9 +7,12 @@ mod attention;
 mod block;
 mod config;
 mod rope2d;
+mod text_attention;
 mod transformer;
 
-pub use attention::{KvCache, Look, attend};
+#[cfg(test)]
+pub(crate) use attention::mix_own;
+pub use attention::{KvCache, Look, Mask, attend};
 pub use config::ModelConfig;
 pub use rope2d::{Rope, angles, stretched};
 pub use transformer::{Condition, Transformer};

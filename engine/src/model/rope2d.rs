@@ -5,6 +5,8 @@
 //! the ratio's full schedule (`rope2d_normalized_by_hw = 2`, spec section 2.4).
 //! Source: Su et al., arXiv 2104.09864, in two dimensions.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::schedule::{Scale, ScaleSchedule};
@@ -15,6 +17,7 @@ pub struct Rope {
     cos: Tensor<4>,
     sin: Tensor<4>,
     swap: Tensor<4>,
+    turns: Arc<[Vec<f32>; 2]>,
 }
 
 /// Place of row or column `index` of `count` on an axis of `base` places, rounded half to even.
@@ -51,6 +54,7 @@ impl Rope {
             .iter()
             .flat_map(|&scale| angles(scale, schedule.rope_base, head_width))
             .collect();
+        let turns = [f32::cos, f32::sin].map(|f| angles.iter().map(|&a| f(a)).collect());
         let tokens = 2 * angles.len() / head_width;
         let table = |f: fn(f32) -> f32| {
             let values: Vec<f32> = angles.iter().flat_map(|&a| [f(a), f(a)]).collect();
@@ -69,7 +73,13 @@ impl Rope {
                 TensorData::new(swap, [1, 1, head_width, head_width]),
                 device,
             ),
+            turns: Arc::new(turns),
         }
+    }
+
+    /// Cosines and sines of every pair of every token, `[L, D/2]`; of all tokens, narrowed or not.
+    pub(super) fn turns(&self) -> &Arc<[Vec<f32>; 2]> {
+        &self.turns
     }
 
     /// The tables of tokens `start..start + count`.
@@ -78,6 +88,7 @@ impl Rope {
             cos: self.cos.clone().narrow(2, start, count),
             sin: self.sin.clone().narrow(2, start, count),
             swap: self.swap.clone(),
+            turns: self.turns.clone(),
         }
     }
 

@@ -1,12 +1,15 @@
 //! The whole network: text in, logits of the next scale's bits out.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::attention::{KvCache, Look, TextKv, TextPool, plain_deviation, plain_init};
+use super::attention::{KvCache, Look, Mask, plain_deviation, plain_init};
 use super::block::{Block, BlockText, NORM_EPSILON};
 use super::config::{LEVEL_ROWS, ModelConfig};
 use super::rope2d::Rope;
-use crate::layers::{Linear, gelu_tanh, layer_norm, rms_norm};
+use super::text_attention::{TextKv, TextPool};
+use crate::layers::{Linear, gelu_tanh, rms_norm, scaled_norm};
 use crate::schedule::ScaleSchedule;
 use crate::weights::{Init, Network, Slots};
 
@@ -123,6 +126,7 @@ impl Transformer {
         let [rows, tokens, _] = features.dims();
         let width = self.config.width;
         let bias = padding_bias(lens, tokens, &self.device);
+        let lens: Arc<[usize]> = lens.into();
         let normed = self.normalise_text(features);
         let summary = self.text_pool.forward(normed.clone(), bias.clone());
         let text = self
@@ -137,7 +141,7 @@ impl Transformer {
         let text_kv = self
             .blocks
             .iter()
-            .map(|block| block.text_kv(text.clone()))
+            .map(|block| block.text_kv(text.clone(), &lens))
             .collect();
         Condition {
             summary,
@@ -190,7 +194,7 @@ impl Transformer {
     pub fn logits(&self, hidden: Tensor<3>, condition: &Condition) -> Tensor<3> {
         let row = |index: usize| condition.head_ada.clone().narrow(1, index, 1);
         self.head
-            .forward(layer_norm(hidden, NORM_EPSILON) * (row(0) + 1.0) + row(1))
+            .forward(scaled_norm(&hidden, &row(0), &row(1), 1.0, NORM_EPSILON))
     }
 
     /// An empty cache for every block.
@@ -220,32 +224,12 @@ impl Transformer {
         let mut x = Tensor::cat(tokens, 1); // [R, L, C]
         let scales = 0..schedule.scales.len();
         let rope = Rope::new(schedule, scales, self.config.head_width(), &self.device);
-        let bias = block_causal_bias(schedule, &self.device);
+        let mask = Mask::block_causal(schedule, &self.device);
         for index in 0..self.blocks.len() {
-            x = self.block(index, x, condition, &rope, Look::Own(&bias));
+            x = self.block(index, x, condition, &rope, Look::Own(&mask));
         }
         self.logits(x, condition)
     }
-}
-
-/// 0 where a token may look (its own scale and those before), else a large negative number, `[1, 1, L, L]`.
-fn block_causal_bias(schedule: &ScaleSchedule, device: &Device) -> Tensor<4> {
-    let levels: Vec<usize> = schedule
-        .scales
-        .iter()
-        .enumerate()
-        .flat_map(|(index, scale)| vec![index; scale.tokens()])
-        .collect();
-    let length = levels.len();
-    let values: Vec<f32> = levels
-        .iter()
-        .flat_map(|from| {
-            levels
-                .iter()
-                .map(move |to| if to <= from { 0.0 } else { -1e9 })
-        })
-        .collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, length, length]), device)
 }
 
 impl Network for Transformer {

@@ -8,6 +8,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
 use super::T5Config;
+use crate::kernels;
 use crate::layers::gelu_tanh;
 use crate::weights::{Init, Slots};
 
@@ -30,6 +31,9 @@ fn unit_gain(inputs: usize) -> f32 {
 /// - `x`: `[B, T, in]`, `weight`: `[out, in]`
 /// - returns: `[B, T, out]`
 fn linear(x: Tensor<3>, weight: &Tensor<2>) -> Tensor<3> {
+    if let Some(y) = kernels::linear(&x, weight, None) {
+        return y;
+    }
     let [batch, length, width] = x.dims();
     let out = weight.dims()[0];
     x.reshape([batch * length, width])

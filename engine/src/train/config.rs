@@ -24,6 +24,9 @@ pub struct Phase {
     pub ratios: Vec<f32>,
     /// Learning rate at the start and at the end.
     pub learning_rate: [f32; 2],
+    /// Chance that a picture's colours are mixed, so that a tokenizer learns shapes in any colour.
+    #[serde(default)]
+    pub recolour: f32,
 }
 
 /// Weights of the tokenizer's losses (spec section 7.4; L1, L2 and gradient terms
@@ -35,6 +38,8 @@ pub struct VaeLossConfig {
     pub l1: f32,
     /// Mean squared difference of pixels.
     pub l2: f32,
+    /// How much more pixels count that differ from their surroundings: stars, edges, small things.
+    pub detail: f32,
     /// Mean absolute difference of neighbouring pixels' differences.
     pub gradient: f32,
     /// Pull of features towards their codes.
@@ -50,6 +55,7 @@ impl Default for VaeLossConfig {
         Self {
             l1: 1.0,
             l2: 2.0,
+            detail: 0.0,
             gradient: 1.0,
             commitment: 0.25,
             entropy: 0.02,
@@ -143,7 +149,15 @@ impl TrainConfig {
     /// [`EngineError::Read`] when it cannot be read, [`EngineError::BadModel`] saying what in it is wrong.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         let text = std::fs::read_to_string(path).map_err(|error| EngineError::read(path, error))?;
-        let config: Self = serde_json::from_str(&text)
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of the file `path`.
+    ///
+    /// # Errors
+    /// [`EngineError::BadModel`] saying what in it is wrong.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, EngineError> {
+        let config: Self = serde_json::from_str(text)
             .map_err(|error| EngineError::bad_config(path, error.to_string()))?;
         for phase in config.phases() {
             let wrong = if phase.batch == 0 || phase.batch > 4096 {

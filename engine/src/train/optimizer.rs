@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::api::EngineError;
+use crate::kernels::Precision;
 use crate::weights::Network;
 
 /// Settings of [`AdamW`] (spec section 8.3).
@@ -30,6 +31,8 @@ pub struct AdamWConfig {
     pub ema_decay: f32,
     /// Threads that share a batch; 1 on a graphics card, a thread per core on the processor.
     pub workers: usize,
+    /// How the processor's own operations multiply while training.
+    pub precision: Precision,
 }
 
 impl Default for AdamWConfig {
@@ -41,6 +44,7 @@ impl Default for AdamWConfig {
             clip_norm: 5.0,
             ema_decay: 0.0,
             workers: 1,
+            precision: Precision::Single,
         }
     }
 }

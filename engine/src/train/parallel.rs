@@ -7,6 +7,7 @@
 
 use super::optimizer::Rows;
 use crate::api::EngineError;
+use crate::kernels::{Precision, with_precision};
 
 /// Splits `count` things into at most `workers` runs of nearly equal length.
 pub fn parts(count: usize, workers: usize) -> Vec<std::ops::Range<usize>> {
@@ -23,20 +24,31 @@ pub fn parts(count: usize, workers: usize) -> Vec<std::ops::Range<usize>> {
 /// The first error of a worker, in the order of parts.
 pub fn update<N: Send, R: Send>(
     replicas: &mut [N],
+    precision: Precision,
     parts: &[std::ops::Range<usize>],
     work: impl Fn(&mut N, std::ops::Range<usize>) -> Result<(Rows, R), EngineError> + Sync,
 ) -> Result<(Rows, Vec<R>), EngineError> {
     let total: usize = parts.iter().map(ExactSizeIterator::len).sum();
     let work = &work;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (cores / parts.len().max(1)).max(1);
     let done: Vec<Result<(Rows, R), EngineError>> = std::thread::scope(|scope| {
         let handles: Vec<_> = replicas
             .iter_mut()
             .zip(parts)
             .map(|(network, part)| {
                 let part = part.clone();
+                let run = move || {
+                    // Operations that share their work stay within the worker's own cores.
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                    let pool = pool.map_err(|error| {
+                        EngineError::internal(format!("starting a trainer: {error}"))
+                    })?;
+                    pool.install(|| with_precision(precision, || work(network, part)))
+                };
                 std::thread::Builder::new()
                     .name("trainer".to_owned())
-                    .spawn_scoped(scope, move || work(network, part))
+                    .spawn_scoped(scope, run)
             })
             .collect();
         handles
@@ -102,7 +114,7 @@ mod tests {
             let mean = values[part.clone()].iter().sum::<f32>() / part.len() as f32;
             Ok((vec![Some(vec![mean]), None], part.len()))
         };
-        let (rows, lens) = update(&mut [(), ()], &parts(3, 2), work).unwrap();
+        let (rows, lens) = update(&mut [(), ()], Precision::Single, &parts(3, 2), work).unwrap();
         assert!((rows[0].as_ref().unwrap()[0] - 3.0).abs() < 1e-6);
         assert_eq!(rows[1], None);
         assert_eq!(lens, vec![1, 2]);

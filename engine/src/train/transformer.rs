@@ -163,27 +163,32 @@ pub fn run(
         };
         let lessons = lessons(run, &batch, &features.of(run.vae, &batch)?);
         let parts = parallel::parts(batch.images.len(), replicas.len());
-        let (rows, results) = parallel::update(&mut replicas, &parts, |learner, part| {
-            optimizer.copy_to(learner, &training);
-            let lessons = &lessons[part.clone()];
-            let text = encode_captions(run, &tokenizer, learner, &batch, part)?;
-            let condition = learner.transformer.condition(text.padded, &text.lens);
-            let inputs = input_tensor(lessons, run.transformer.token_bits(), &training);
-            let logits = learner
-                .transformer
-                .forward_all(&condition, inputs, &batch.schedule);
-            let loss = bit_loss(logits, lessons);
-            let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
-            let value: f32 = total.clone().into_scalar();
-            if !value.is_finite() {
-                let by_scale = BitLoss::by_scale(&loss.per_bit, &batch.schedule);
-                return Err(super::diverged(
-                    batch.step,
-                    by_scale.iter().position(|v| !v.is_finite()),
-                ));
-            }
-            Ok((gradient_rows(learner, &total.backward())?, (value, loss)))
-        })?;
+        let (rows, results) = parallel::update(
+            &mut replicas,
+            run.optimizer.precision,
+            &parts,
+            |learner, part| {
+                optimizer.copy_to(learner, &training);
+                let lessons = &lessons[part.clone()];
+                let text = encode_captions(run, &tokenizer, learner, &batch, part)?;
+                let condition = learner.transformer.condition(text.padded, &text.lens);
+                let inputs = input_tensor(lessons, run.transformer.token_bits(), &training);
+                let logits = learner
+                    .transformer
+                    .forward_all(&condition, inputs, &batch.schedule);
+                let loss = bit_loss(logits, lessons);
+                let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
+                let value: f32 = total.clone().into_scalar();
+                if !value.is_finite() {
+                    let by_scale = BitLoss::by_scale(&loss.per_bit, &batch.schedule);
+                    return Err(super::diverged(
+                        batch.step,
+                        by_scale.iter().position(|v| !v.is_finite()),
+                    ));
+                }
+                Ok((gradient_rows(learner, &total.backward())?, (value, loss)))
+            },
+        )?;
         let norm = optimizer.update(&rows, place.learning_rate)?;
         pace.count(batch.images.len());
         let step = optimizer.steps();

@@ -82,19 +82,24 @@ pub fn run(
             run.loss.scale_drop,
         );
         let parts = parallel::parts(batch.images.len(), replicas.len());
-        let (rows, results) = parallel::update(&mut replicas, &parts, |vae, part| {
-            optimizer.copy_to(vae, &training);
-            let pixels = pixels_from_images(&batch.images[part], &training);
-            let loss = vae_loss(vae, pixels, &batch.schedule.scales, &kept, run.loss);
-            let values: (f32, f32) = (
-                loss.total.clone().into_scalar(),
-                loss.mean_square.into_scalar(),
-            );
-            if !values.0.is_finite() {
-                return Err(super::diverged(batch.step, None));
-            }
-            Ok((gradient_rows(vae, &loss.total.backward())?, values))
-        })?;
+        let (rows, results) = parallel::update(
+            &mut replicas,
+            run.optimizer.precision,
+            &parts,
+            |vae, part| {
+                optimizer.copy_to(vae, &training);
+                let pixels = pixels_from_images(&batch.images[part], &training);
+                let loss = vae_loss(vae, pixels, &batch.schedule.scales, &kept, run.loss);
+                let values: (f32, f32) = (
+                    loss.total.clone().into_scalar(),
+                    loss.mean_square.into_scalar(),
+                );
+                if !values.0.is_finite() {
+                    return Err(super::diverged(batch.step, None));
+                }
+                Ok((gradient_rows(vae, &loss.total.backward())?, values))
+            },
+        )?;
         let norm = optimizer.update(&rows, place.learning_rate)?;
         for ((value, square), part) in results.into_iter().zip(&parts) {
             let share = part.len() as f32 / batch.images.len() as f32;

@@ -127,6 +127,31 @@ pub fn zero_probability(unit_features: Tensor<3>) -> Tensor<3> {
     activation::sigmoid(unit_features.mul_scalar(sharpness))
 }
 
+/// 1, and more where a pixel differs from the mean of its 5×5 surroundings: `[B, 1, H, W]` for `[B, 3, H, W]`.
+fn detail_weight(pixels: &Tensor<4>, detail: f32) -> Tensor<4> {
+    let [_, _, h, w] = pixels.dims();
+    // Mean over five neighbours, fewer at the edge, as a matrix.
+    let means = |count: usize| -> Tensor<4> {
+        let near = |to: usize| to.saturating_sub(2)..(to + 3).min(count);
+        let share = |from: usize, to: usize| {
+            let near = near(to);
+            if near.contains(&from) {
+                1.0 / near.len() as f32
+            } else {
+                0.0
+            }
+        };
+        let matrix = (0..count * count).map(|at| share(at / count, at % count));
+        let data = TensorData::new(matrix.collect::<Vec<f32>>(), [1, 1, count, count]);
+        Tensor::from_data(data, &pixels.device())
+    };
+    let around = means(h)
+        .swap_dims(2, 3)
+        .matmul(pixels.clone().matmul(means(w)));
+    let apart = (pixels.clone() - around).abs().mean_dim(1);
+    apart * detail + 1.0
+}
+
 /// The loss of one batch of pixels `[B, 3, H, W]` in [-1, 1].
 pub fn vae_loss(
     vae: &Vae,
@@ -137,9 +162,15 @@ pub fn vae_loss(
 ) -> VaeLoss {
     let quantised = quantise(vae.encode(pixels.clone()), scales, kept);
     let [_, _, h, w] = pixels.dims();
+    let weight = (config.detail > 0.0).then(|| detail_weight(&pixels, config.detail));
     let difference = vae.decoder.forward(quantised.latents, usize::MAX) - pixels;
-    let mean_square = difference.clone().square().mean();
-    let mut total = difference.clone().abs().mean() * config.l1 + mean_square.clone() * config.l2;
+    let square = difference.clone().square();
+    let mean_square = square.clone().mean();
+    let mean = |values: Tensor<4>| match &weight {
+        Some(weight) => (values * weight.clone()).mean(),
+        None => values.mean(),
+    };
+    let mut total = mean(difference.clone().abs()) * config.l1 + mean(square) * config.l2;
     if config.gradient > 0.0 {
         let down = difference.clone().narrow(2, 1, h - 1) - difference.clone().narrow(2, 0, h - 1);
         let right = difference.clone().narrow(3, 1, w - 1) - difference.narrow(3, 0, w - 1);

@@ -5,7 +5,9 @@
 //! is exact: convolutions borrow the neighbours' edge rows, normalisation sums
 //! over all bands. A small map is one band and costs nothing extra.
 
-use burn::tensor::{Tensor, module, ops::ConvOptions};
+use burn::tensor::{Tensor, activation, module, ops::ConvOptions};
+
+use crate::kernels;
 
 /// A map `[B, C, H, W]` as bands of rows, top to bottom.
 #[derive(Clone, Debug)]
@@ -83,7 +85,9 @@ impl Bands {
             module::conv2d(x, weight.clone(), Some(bias.clone()), options)
         };
         if self.bands.len() == 1 {
-            return self.map(|band| convolve(band, 1));
+            return self.map(|band| {
+                kernels::conv(&band, weight, bias, false).unwrap_or_else(|| convolve(band, 1))
+            });
         }
         let bands = (0..self.bands.len())
             .map(|index| convolve(self.with_edges(index, true), 0))
@@ -145,8 +149,10 @@ impl Bands {
     /// 1×1 convolution.
     pub(super) fn conv1(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
         self.map(|band| {
-            let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
-            module::conv2d(band, weight.clone(), Some(bias.clone()), options)
+            kernels::conv(&band, weight, bias, false).unwrap_or_else(|| {
+                let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
+                module::conv2d(band, weight.clone(), Some(bias.clone()), options)
+            })
         })
     }
 
@@ -160,14 +166,30 @@ impl Bands {
         })
     }
 
-    /// Group normalisation over the whole map, then scale and shift per channel.
-    pub(super) fn group_norm(
+    /// Twice as large, every value repeated 2×2, then [`Self::conv3`].
+    pub(super) fn double_conv3(self, weight: &Tensor<4>, bias: &Tensor<1>) -> Self {
+        if let [band] = self.bands.as_slice()
+            && 4 * band.shape().num_elements() <= self.max_elements
+            && let Some(band) = kernels::conv(band, weight, bias, true)
+        {
+            return Self::new(band, self.max_elements);
+        }
+        self.double().conv3(weight, bias)
+    }
+
+    /// Group normalisation over the whole map, scale and shift per channel, then `SiLU`.
+    pub(super) fn group_norm_silu(
         self,
         groups: usize,
         weight: &Tensor<1>,
         bias: &Tensor<1>,
         epsilon: f32,
     ) -> Self {
+        if let [band] = self.bands.as_slice()
+            && let Some(band) = kernels::group_norm_silu(band, groups, weight, bias, epsilon)
+        {
+            return Self::new(band, self.max_elements);
+        }
         let [batch, channels, _, columns] = self.bands[0].dims();
         let rows: usize = self.bands.iter().map(|band| band.dims()[2]).sum();
         let count = (channels / groups * rows * columns) as f32;
@@ -206,7 +228,8 @@ impl Bands {
             .zip(&self.bands)
             .map(|(centred, band)| {
                 let shape = band.dims();
-                (centred * inverse.clone()).reshape(shape) * weight.clone() + bias.clone()
+                let normal = (centred * inverse.clone()).reshape(shape);
+                activation::silu(normal * weight.clone() + bias.clone())
             })
             .collect();
         Self {

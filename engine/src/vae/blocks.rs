@@ -1,6 +1,6 @@
 //! The parts both halves of the tokenizer are made of.
 
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 
 use super::bands::Bands;
 use super::config::group_count;
@@ -46,6 +46,11 @@ impl Conv {
         }
     }
 
+    /// `[B, in, H, W]` to `[B, out, 2H, 2W]`, enlarged before it is convolved.
+    pub(super) fn forward_up(&self, x: Bands) -> Bands {
+        x.double_conv3(&self.weight, &self.bias)
+    }
+
     /// `[B, in, H, W]` to `[B, out, H/2, W/2]`.
     pub(super) fn forward_down(&self, x: Bands) -> Bands {
         x.conv3_down(&self.weight, &self.bias)
@@ -87,8 +92,7 @@ impl NormSilu {
     }
 
     pub(super) fn forward(&self, x: Bands) -> Bands {
-        x.group_norm(self.groups, &self.weight, &self.bias, NORM_EPSILON)
-            .map(activation::silu)
+        x.group_norm_silu(self.groups, &self.weight, &self.bias, NORM_EPSILON)
     }
 }
 

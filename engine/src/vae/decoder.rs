@@ -71,7 +71,7 @@ impl Decoder {
                 x = block.forward(x);
             }
             if let Some(up) = &level.up {
-                x = up.forward(x.double());
+                x = up.forward_up(x);
             }
         }
         let x = self.conv_out.forward(self.norm_out.forward(x));

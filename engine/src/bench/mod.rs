@@ -4,6 +4,11 @@
 //! machines or two versions can be compared. Decoding is measured apart from
 //! drawing, as published figures are.
 
+mod training;
+
+pub use training::{TrainingReport, TrainingSpeed, training};
+
+use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
@@ -16,6 +21,7 @@ use crate::model::{ModelConfig, Transformer};
 use crate::random::Stream;
 use crate::schedule::Scale;
 use crate::text::{T5Config, T5Encoder, TextFeatures};
+use crate::train::TrainConfig;
 use crate::vae::bsq::ResidualSum;
 use crate::vae::{Vae, VaeConfig};
 use crate::weights::Network;
@@ -37,54 +43,44 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Sizes of the transformer.
-    pub fn model(self) -> ModelConfig {
-        match self {
-            Self::M125 => ModelConfig::m125(32),
-            Self::Starter => ModelConfig {
-                depth: 6,
-                width: 160,
-                heads: 5,
-                mlp_hidden: 480,
-                block_chunks: 1,
-                text_channels: 128,
-                text_maxlen: 64,
-                codebook_dim: 32,
-                patchify: false,
-            },
+    /// Sizes of transformer, picture tokenizer and text encoder.
+    ///
+    /// The text encoder of the published model is larger than its transformer and left out.
+    ///
+    /// # Errors
+    /// [`EngineError::BadModel`] when the starter's settings are damaged.
+    pub fn sizes(self) -> Result<(ModelConfig, VaeConfig, Option<T5Config>), EngineError> {
+        if self == Self::M125 {
+            return Ok((ModelConfig::m125(32), VaeConfig::published_f16(32), None));
+        }
+        match (starter_transformer()?, starter_vae()?) {
+            (
+                TrainConfig::Transformer {
+                    transformer, text, ..
+                },
+                TrainConfig::Vae { vae, .. },
+            ) => {
+                let text = T5Config {
+                    vocab_size: 1024,
+                    ..text
+                };
+                Ok((transformer, vae, Some(text)))
+            }
+            _ => Err(EngineError::internal("the starter's settings are mixed up")),
         }
     }
+}
 
-    /// Sizes of the picture tokenizer.
-    pub fn vae(self) -> VaeConfig {
-        match self {
-            Self::M125 => VaeConfig::published_f16(32),
-            Self::Starter => VaeConfig {
-                codebook_dim: 32,
-                patch_size: 16,
-                stem: 4,
-                base_ch: 48,
-                encoder_res_blocks: 1,
-                decoder_res_blocks: 1,
-                encoder_ch_mult: vec![1, 2, 3],
-                decoder_ch_mult: vec![1, 2, 3],
-            },
-        }
-    }
+/// The settings that the starter's transformer was trained with.
+fn starter_transformer() -> Result<TrainConfig, EngineError> {
+    let text = include_str!("../../../assets/starter/training/transformer.json");
+    TrainConfig::parse(text, Path::new("assets/starter/training/transformer.json"))
+}
 
-    /// Sizes of the text encoder; that of the published model is larger than its transformer and left out.
-    pub fn text(self) -> Option<T5Config> {
-        let small = T5Config {
-            d_model: 128,
-            d_kv: 32,
-            d_ff: 256,
-            num_layers: 2,
-            num_heads: 4,
-            vocab_size: 1024,
-            ..T5Config::default()
-        };
-        (self == Self::Starter).then_some(small)
-    }
+/// The settings that the starter's tokenizer was trained with.
+fn starter_vae() -> Result<TrainConfig, EngineError> {
+    let text = include_str!("../../../assets/starter/training/vae.json");
+    TrainConfig::parse(text, Path::new("assets/starter/training/vae.json"))
 }
 
 /// How long one part took, once cold and once warm.
@@ -136,10 +132,11 @@ struct Networks {
 /// [`EngineError::Internal`] when the device fails.
 pub fn run(preset: Preset, device: &OpenDevice, warm_runs: usize) -> Result<Report, EngineError> {
     let (burn, limit) = (&device.device, device.max_elements);
+    let (model, vae, text) = preset.sizes()?;
     let mut networks = Networks {
-        transformer: Transformer::new(&preset.model(), burn, limit),
-        vae: Vae::new(&preset.vae(), burn, limit),
-        text: preset.text().map(|config| T5Encoder::new(&config, burn)),
+        transformer: Transformer::new(&model, burn, limit),
+        vae: Vae::new(&vae, burn, limit),
+        text: text.map(|config| T5Encoder::new(&config, burn)),
     };
     networks.transformer.initialise(1, burn);
     networks.vae.initialise(2, burn);

@@ -1,0 +1,152 @@
+//! How fast the starter trains, and what share of the processor's matrix speed that is.
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+
+use super::{starter_transformer, starter_vae};
+use crate::api::{DeviceInfo, EngineError};
+use crate::device::OpenDevice;
+use crate::kernels::{self, Precision, with_precision};
+use crate::random::Stream;
+use crate::train::{self, Limits, Progress, TrainConfig};
+
+/// Side of the matrices whose product gives the speed to compare with.
+const SIDE: usize = 1024;
+
+/// One training run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainingSpeed {
+    /// `tokenizer` or `transformer`.
+    pub name: String,
+    /// Pictures per second.
+    pub pictures_per_sec: f32,
+    /// Operations (a multiplication and an addition are two) in matrix products per second, in 10⁹.
+    ///
+    /// Counted in the processor's own operations; 0 where those do not apply.
+    pub gigaflops: f32,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainingReport {
+    /// Where.
+    pub device: DeviceInfo,
+    /// Product of two 1024×1024 matrices in f32, in 10⁹ operations per second.
+    pub single_peak: f32,
+    /// The same with bf16 factors; `None` where the processor has no such operation.
+    pub half_peak: Option<f32>,
+    /// The runs.
+    pub runs: Vec<TrainingSpeed>,
+}
+
+/// Trains tokenizer and transformer of the starter for `updates` updates each, in the empty folder `out`.
+///
+/// # Errors
+/// What training returns.
+pub fn training(
+    device: &OpenDevice,
+    updates: u64,
+    out: &Path,
+) -> Result<TrainingReport, EngineError> {
+    let (single_peak, half_peak) = peaks(&device.device)?;
+    let mut runs = Vec::new();
+    for (name, mut config) in [
+        ("tokenizer", starter_vae()?),
+        ("transformer", starter_transformer()?),
+    ] {
+        match &mut config {
+            TrainConfig::Vae {
+                phases,
+                log_every,
+                save_every,
+                ..
+            } => shorten(phases, log_every, save_every, updates),
+            TrainConfig::Transformer {
+                phases,
+                log_every,
+                save_every,
+                vae_folder,
+                loss,
+                ..
+            } => {
+                shorten(phases, log_every, save_every, updates);
+                *vae_folder = out.join("tokenizer");
+                loss.caption_steps = 0;
+            }
+        }
+        // Two log lines: the first takes in what happens only once.
+        let mut marks: Vec<(u64, f32, f32)> = Vec::new();
+        let begun = Instant::now();
+        let limits = Limits {
+            resume: false,
+            until: None,
+            cancelled: &|| false,
+        };
+        train::run(&config, device, &out.join(name), &limits, &mut |progress| {
+            if let Progress::Line(line) = progress {
+                let secs = begun.elapsed().as_secs_f32();
+                marks.push((kernels::products(), secs, line.pictures_per_sec));
+            }
+        })?;
+        if let [first, .., last] = marks.as_slice() {
+            let operations = 2.0 * (last.0 - first.0) as f32;
+            runs.push(TrainingSpeed {
+                name: name.to_owned(),
+                pictures_per_sec: last.2,
+                gigaflops: operations / (last.1 - first.1).max(1e-6) / 1e9,
+            });
+        }
+    }
+    Ok(TrainingReport {
+        device: device.info.clone(),
+        single_peak,
+        half_peak,
+        runs,
+    })
+}
+
+/// Keeps the last phase alone, for twice `updates` updates.
+fn shorten(
+    phases: &mut Vec<train::config::Phase>,
+    log_every: &mut u64,
+    save_every: &mut u64,
+    updates: u64,
+) {
+    let mut last = phases.pop();
+    phases.clear();
+    if let Some(last) = &mut last {
+        last.steps = 2 * updates.max(1);
+        last.ratios = vec![1.0];
+        *log_every = updates.max(1);
+        *save_every = last.steps;
+    }
+    phases.extend(last);
+}
+
+/// Speed of a large product in f32 and with bf16 factors, the best of five.
+fn peaks(device: &Device) -> Result<(f32, Option<f32>), EngineError> {
+    let stream = Stream::new(5, 5);
+    let values: Vec<f32> = (0..(SIDE * SIDE) as u64)
+        .map(|i| stream.cut_normal(i))
+        .collect();
+    let matrix = Tensor::<2>::from_data(TensorData::new(values, [SIDE, SIDE]), device);
+    let best = |product: &dyn Fn() -> Tensor<2>| -> Result<f32, EngineError> {
+        let mut secs = f32::MAX;
+        for _ in 0..6 {
+            let begun = Instant::now();
+            super::wait_for(&product().unsqueeze())?;
+            secs = secs.min(begun.elapsed().as_secs_f32());
+        }
+        Ok(2.0 * (SIDE as f32).powi(3) / secs / 1e9)
+    };
+    let single = best(&|| matrix.clone().matmul(matrix.clone()))?;
+    let half = || with_precision(Precision::Half, || kernels::linear(&matrix, &matrix, None));
+    if half().is_none() {
+        return Ok((single, None));
+    }
+    let half = best(&|| half().unwrap_or_else(|| matrix.clone()))?;
+    Ok((single, Some(half)))
+}

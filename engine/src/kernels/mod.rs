@@ -1,0 +1,255 @@
+//! Operations written by hand for the processor: what training and drawing spend their time on.
+//!
+//! Every function here returns `None` where it does not apply: another device, a processor without
+//! AVX-512 and its bf16 products, or switched off. The caller then goes on with the same formula in
+//! tensor operations, which is the definition. Tests compare the two at odd sizes, values and gradients.
+
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    unsafe_code,
+    reason = "vector instructions, reached only where `x86::available` holds"
+)]
+mod x86;
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use burn::tensor::Tensor;
+#[cfg(target_arch = "x86_64")]
+use burn::tensor::{DType, Device};
+use serde::{Deserialize, Serialize};
+
+/// How the operations of a thread multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Factors and sums in f32.
+    Single,
+    /// Factors of matrix products rounded to bf16, sums and all else in f32; for training.
+    Half,
+    /// Not at all: tensor operations do everything.
+    Off,
+}
+
+static PRODUCTS: AtomicU64 = AtomicU64::new(0);
+
+/// Multiplications in matrix products of the operations so far, in all threads; what is computed twice counts once.
+pub fn products() -> u64 {
+    PRODUCTS.load(Ordering::Relaxed)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn count_products(count: usize) {
+    PRODUCTS.fetch_add(count as u64, Ordering::Relaxed);
+}
+
+thread_local! {
+    static PRECISION: Cell<Precision> = const { Cell::new(Precision::Single) };
+}
+
+/// Runs `work` with this precision; gradients of what it computes keep it.
+pub fn with_precision<T>(precision: Precision, work: impl FnOnce() -> T) -> T {
+    struct Reset(Precision);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            PRECISION.set(self.0);
+        }
+    }
+    let _reset = Reset(PRECISION.replace(precision));
+    work()
+}
+
+/// Queries that see the same number of first keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The queries.
+    pub queries: Range<usize>,
+    /// How many keys they see.
+    pub keys: usize,
+}
+
+/// The thread's precision where the operations apply to a tensor of this device and type.
+#[cfg(target_arch = "x86_64")]
+fn applies(device: &Device, dtype: DType) -> Option<Precision> {
+    let precision = PRECISION.get();
+    let fits = precision != Precision::Off
+        && x86::available()
+        && dtype == DType::F32
+        && device.clone().without_autodiff() == Device::flex();
+    fits.then_some(precision)
+}
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_precision {
+    ($precision:expr, $factor:ident => $result:expr) => {
+        match $precision {
+            Precision::Half => {
+                type $factor = x86::Half;
+                $result
+            }
+            Precision::Single | Precision::Off => {
+                type $factor = x86::Single;
+                $result
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod here {
+    use super::x86::bridge::apply;
+    use super::{Arc, Precision, Sight, Tensor, applies, x86};
+    use std::marker::PhantomData;
+
+    fn nothing(like: &burn::tensor::Device) -> Tensor<1> {
+        Tensor::zeros([1], like)
+    }
+
+    /// `x Wᵀ + b`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`.
+    pub fn linear<const D: usize>(
+        x: &Tensor<D>,
+        weight: &Tensor<2>,
+        bias: Option<&Tensor<1>>,
+    ) -> Option<Tensor<D>> {
+        let device = x.device();
+        let precision = applies(&device, x.dtype())?;
+        let bias = bias.cloned().unwrap_or_else(|| nothing(&device));
+        let (x, weight) = (x.clone(), weight.clone());
+        Some(by_precision!(precision, F => {
+            apply(x, weight, bias, x86::linear::Linear::<F>(PhantomData))
+        }))
+    }
+
+    /// Square convolution of stride 1 that keeps the size; `double` repeats every value 2×2 before it.
+    ///
+    /// `x` `[B, in, h, w]`, `weight` `[out, in, side, side]` with an odd side, `bias` `[out]`.
+    pub fn conv(
+        x: &Tensor<4>,
+        weight: &Tensor<4>,
+        bias: &Tensor<1>,
+        double: bool,
+    ) -> Option<Tensor<4>> {
+        let precision = applies(&x.device(), x.dtype())?;
+        let (x, weight, bias) = (x.clone(), weight.clone(), bias.clone());
+        Some(by_precision!(precision, F => {
+            apply(x, weight, bias, x86::conv::Conv::<F> { double, factor: PhantomData })
+        }))
+    }
+
+    /// Group normalisation of `[B, C, h, w]`, scale and shift `[C]`, then `SiLU`.
+    pub fn group_norm_silu(
+        x: &Tensor<4>,
+        groups: usize,
+        scale: &Tensor<1>,
+        shift: &Tensor<1>,
+        epsilon: f32,
+    ) -> Option<Tensor<4>> {
+        applies(&x.device(), x.dtype())?;
+        let operation = x86::norm::GroupNormSilu { groups, epsilon };
+        Some(apply(x.clone(), scale.clone(), shift.clone(), operation))
+    }
+
+    /// Layer normalisation of `[R, L, C]`, then `normal * (plus + scale) + shift`; both `[R or 1, 1, C]`.
+    pub fn layer_norm(
+        x: &Tensor<3>,
+        scale: &Tensor<3>,
+        shift: &Tensor<3>,
+        plus: f32,
+        epsilon: f32,
+    ) -> Option<Tensor<3>> {
+        applies(&x.device(), x.dtype())?;
+        let operation = x86::norm::LayerNorm { epsilon, plus };
+        Some(apply(x.clone(), scale.clone(), shift.clone(), operation))
+    }
+
+    /// GELU in its tanh form.
+    pub fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+        let device = x.device();
+        applies(&device, x.dtype())?;
+        let nothing = nothing(&device);
+        Some(apply(
+            x.clone(),
+            nothing.clone(),
+            nothing,
+            x86::pointwise::Gelu,
+        ))
+    }
+
+    /// `x + gate * branch`: `[R, L, C]`, the gate `[R, 1, C]`.
+    pub fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
+        applies(&x.device(), x.dtype())?;
+        let (x, branch, gate) = (x.clone(), branch.clone(), gate.clone());
+        Some(apply(x, branch, gate, x86::pointwise::GatedSum))
+    }
+
+    /// Self attention with unit queries and keys: `qkv` `[B, L, 3C]` to `[B, L, C]`.
+    ///
+    /// `lengths` are the logarithms of the queries' lengths `[1, N, 1, 1]`, `turns` cosines and sines `[L, D/2]`.
+    pub fn self_attention(
+        qkv: &Tensor<3>,
+        lengths: &Tensor<4>,
+        turns: &Arc<[Vec<f32>; 2]>,
+        sights: &Arc<[Sight]>,
+    ) -> Option<Tensor<3>> {
+        let device = qkv.device();
+        let precision = applies(&device, qkv.dtype())?;
+        let heads = lengths.dims()[1];
+        let (qkv, lengths) = (qkv.clone(), lengths.clone());
+        let (turns, sights) = (turns.clone(), sights.clone());
+        let nothing = nothing(&device);
+        Some(by_precision!(precision, F => {
+            let factor: PhantomData<F> = PhantomData;
+            apply(qkv, lengths, nothing, x86::attention::SelfAttention { heads, turns, sights, factor })
+        }))
+    }
+
+    /// Attention of scaled queries `[B, L, C]` to texts `[B, T, 2C]`, keys and values side by side, of `lens` tokens.
+    pub fn cross_attention(
+        query: &Tensor<3>,
+        text: &Tensor<3>,
+        heads: usize,
+        lens: &Arc<[usize]>,
+    ) -> Option<Tensor<3>> {
+        let device = query.device();
+        let precision = applies(&device, query.dtype())?;
+        let (query, text, lens) = (query.clone(), text.clone(), lens.clone());
+        let nothing = nothing(&device);
+        Some(by_precision!(precision, F => {
+            let factor: PhantomData<F> = PhantomData;
+            apply(query, text, nothing, x86::attention::CrossAttention { heads, lens, factor })
+        }))
+    }
+}
+
+/// Other processors have no operations of their own yet.
+#[cfg(not(target_arch = "x86_64"))]
+#[expect(missing_docs, reason = "the same functions, documented above")]
+mod here {
+    use super::{Arc, Sight, Tensor};
+
+    macro_rules! none {
+        ($($name:ident<$($d:ident),*>($($argument:ty),*) -> $result:ty;)*) => {
+            $(pub fn $name<$(const $d: usize),*>($(_: $argument),*) -> Option<$result> { None })*
+        };
+    }
+
+    none! {
+        linear<D>(&Tensor<D>, &Tensor<2>, Option<&Tensor<1>>) -> Tensor<D>;
+        conv<>(&Tensor<4>, &Tensor<4>, &Tensor<1>, bool) -> Tensor<4>;
+        group_norm_silu<>(&Tensor<4>, usize, &Tensor<1>, &Tensor<1>, f32) -> Tensor<4>;
+        layer_norm<>(&Tensor<3>, &Tensor<3>, &Tensor<3>, f32, f32) -> Tensor<3>;
+        gelu_tanh<D>(&Tensor<D>) -> Tensor<D>;
+        gated_sum<>(&Tensor<3>, &Tensor<3>, &Tensor<3>) -> Tensor<3>;
+        self_attention<>(&Tensor<3>, &Tensor<4>, &Arc<[Vec<f32>; 2]>, &Arc<[Sight]>) -> Tensor<3>;
+        cross_attention<>(&Tensor<3>, &Tensor<3>, usize, &Arc<[usize]>) -> Tensor<3>;
+    }
+}
+
+pub use here::{
+    conv, cross_attention, gated_sum, gelu_tanh, group_norm_silu, layer_norm, linear,
+    self_attention,
+};

@@ -1,0 +1,267 @@
+//! The operations against their definition, at odd sizes: values and gradients.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData, activation, module, ops::ConvOptions};
+
+use super::{Precision, with_precision};
+use crate::layers;
+use crate::random::Stream;
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+    spread(shape, seed, 0.0, 1.0)
+}
+
+/// Normally distributed around `mean`.
+fn spread<const D: usize>(shape: [usize; D], seed: u64, mean: f32, deviation: f32) -> Tensor<D> {
+    let stream = Stream::new(seed, 7);
+    let count = shape.iter().product::<usize>() as u64;
+    let value = |i| mean + deviation * stream.normal(i) as f32;
+    let values: Vec<f32> = (0..count).map(value).collect();
+    Tensor::from_data(TensorData::new(values, shape), &device()).require_grad()
+}
+
+fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+    tensor.clone().try_into_vec_as::<f32>().unwrap()
+}
+
+/// Largest difference, as a share of the largest value.
+fn gap(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let most = b.iter().fold(1e-6_f32, |most, v| most.max(v.abs()));
+    let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    apart.fold(0.0, f32::max) / most
+}
+
+/// Values and gradients of three inputs for a random gradient of the result.
+fn run<const X: usize, const A: usize, const B: usize, const Y: usize>(
+    inputs: &(Tensor<X>, Tensor<A>, Tensor<B>),
+    precision: Precision,
+    f: &dyn Fn(&Tensor<X>, &Tensor<A>, &Tensor<B>) -> Tensor<Y>,
+) -> Vec<Vec<f32>> {
+    let (x, a, b) = inputs;
+    let y = with_precision(precision, || f(x, a, b));
+    let weight = random(y.dims(), 99).detach();
+    let gradients = (y.clone() * weight).sum().backward();
+    let mut all = vec![values(&y)];
+    let zeros = |shape: &[usize]| vec![0.0; shape.iter().product()];
+    all.push(
+        x.grad(&gradients)
+            .map_or_else(|| zeros(&x.dims()), |g| g.try_into_vec_as().unwrap()),
+    );
+    all.push(
+        a.grad(&gradients)
+            .map_or_else(|| zeros(&a.dims()), |g| g.try_into_vec_as().unwrap()),
+    );
+    all.push(
+        b.grad(&gradients)
+            .map_or_else(|| zeros(&b.dims()), |g| g.try_into_vec_as().unwrap()),
+    );
+    all
+}
+
+/// Compares `f`, which asks for the operation, with itself when operations are off.
+fn compare<const X: usize, const A: usize, const B: usize, const Y: usize>(
+    name: &str,
+    inputs: (Tensor<X>, Tensor<A>, Tensor<B>),
+    f: &dyn Fn(&Tensor<X>, &Tensor<A>, &Tensor<B>) -> Tensor<Y>,
+) {
+    let definition = run(&inputs, Precision::Off, f);
+    for (precision, most) in [(Precision::Single, 2e-5), (Precision::Half, 3e-2)] {
+        let found = run(&inputs, precision, f);
+        for (what, (found, wanted)) in ["value", "first", "second", "third"]
+            .into_iter()
+            .zip(found.iter().zip(&definition))
+        {
+            let apart = gap(found, wanted);
+            assert!(apart < most, "{name}, {precision:?}, {what}: {apart:e}");
+        }
+    }
+}
+
+#[test]
+fn linear() {
+    for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (13, 33, 31), (70, 64, 96)] {
+        let bias = random([outputs], 3);
+        compare(
+            "linear",
+            (
+                random([2, rows, inputs], 1),
+                random([outputs, inputs], 2),
+                bias,
+            ),
+            &|x, weight, bias| {
+                super::linear(x, weight, Some(bias)).unwrap_or_else(|| {
+                    let [batch, rows, inputs] = x.dims();
+                    let flat = x.clone().reshape([batch * rows, inputs]);
+                    let y = flat.matmul(weight.clone().transpose()) + bias.clone().unsqueeze();
+                    y.reshape([batch, rows, outputs])
+                })
+            },
+        );
+    }
+}
+
+#[test]
+fn convolutions() {
+    for (inputs, outputs, h, w, side) in [
+        (1, 1, 1, 1, 3),
+        (3, 5, 4, 7, 3),
+        (5, 33, 9, 3, 3),
+        (13, 14, 5, 34, 3),
+        (7, 9, 3, 5, 1),
+    ] {
+        for double in [false, true] {
+            compare(
+                "conv",
+                (
+                    random([2, inputs, h, w], 1),
+                    random([outputs, inputs, side, side], 2),
+                    random([outputs], 3),
+                ),
+                &|x, weight, bias| {
+                    super::conv(x, weight, bias, double).unwrap_or_else(|| {
+                        let times = if double { 2 } else { 1 };
+                        let x = x
+                            .clone()
+                            .reshape([2, inputs, h, 1, w, 1])
+                            .expand([2, inputs, h, times, w, times])
+                            .reshape([2, inputs, times * h, times * w]);
+                        let options = ConvOptions::new([1, 1], [side / 2; 2], [1, 1], 1);
+                        module::conv2d(x, weight.clone(), Some(bias.clone()), options)
+                    })
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn group_norm_silu() {
+    for (channels, groups, h, w) in [(4, 2, 3, 5), (6, 6, 1, 7), (48, 24, 5, 9)] {
+        compare(
+            "group norm",
+            (
+                random([2, channels, h, w], 1),
+                random([channels], 2),
+                random([channels], 3),
+            ),
+            &|x, scale, shift| {
+                super::group_norm_silu(x, groups, scale, shift, 1e-6).unwrap_or_else(|| {
+                    let grouped = x.clone().reshape([2, groups, channels / groups * h * w]);
+                    let normal = layers::layer_norm(grouped, 1e-6).reshape([2, channels, h, w]);
+                    let scale = scale.clone().reshape([1, channels, 1, 1]);
+                    activation::silu(normal * scale + shift.clone().reshape([1, channels, 1, 1]))
+                })
+            },
+        );
+    }
+}
+
+#[test]
+fn rows() {
+    for (length, width) in [(1, 7), (5, 17), (9, 64)] {
+        for rows in [1, 3] {
+            compare(
+                "layer norm",
+                (
+                    random([3, length, width], 1),
+                    random([rows, 1, width], 2),
+                    random([rows, 1, width], 3),
+                ),
+                &|x, scale, shift| layers::scaled_norm(x, scale, shift, 1.0, 1e-6),
+            );
+        }
+        compare(
+            "gated sum",
+            (
+                random([3, length, width], 1),
+                random([3, length, width], 2),
+                random([3, 1, width], 3),
+            ),
+            &|x, branch, gate| layers::gated_sum(x.clone(), branch.clone(), gate.clone()),
+        );
+        compare(
+            "gelu",
+            (
+                spread([3, length, width], 1, 0.0, 3.0),
+                random([1], 2),
+                random([1], 3),
+            ),
+            &|x, _, _| layers::gelu_tanh(x.clone()),
+        );
+    }
+}
+
+#[test]
+fn self_attention() {
+    use crate::model::{Mask, Rope};
+    use crate::schedule::ScaleSchedule;
+    for (heads, width, scales) in [(1, 4, 1), (2, 8, 3), (3, 32, 5)] {
+        let schedule = ScaleSchedule::nearest(1.25, scales).unwrap();
+        let tokens = schedule.tokens();
+        let rope = Rope::new(&schedule, 0..scales, width, &device());
+        let mask = Mask::block_causal(&schedule, &device());
+        compare(
+            "self attention",
+            (
+                random([2, tokens, 3 * heads * width], 1),
+                spread([1, heads, 1, 1], 2, 1.0, 0.5),
+                random([1], 3),
+            ),
+            &|qkv, lengths, _| crate::model::mix_own(qkv, lengths, &rope, &mask, usize::MAX),
+        );
+    }
+}
+
+#[test]
+fn cross_attention() {
+    let (heads, width) = (2, 12);
+    for (tokens, lens) in [(1, [1, 1]), (7, [5, 2]), (21, [3, 9])] {
+        let lens: Arc<[usize]> = Arc::new(lens);
+        let words = lens.iter().copied().max().unwrap();
+        compare(
+            "cross attention",
+            (
+                random([2, tokens, heads * width], 1),
+                random([2, words, 2 * heads * width], 2),
+                random([1], 3),
+            ),
+            &|query, text, _| {
+                super::cross_attention(query, text, heads, &lens).unwrap_or_else(|| {
+                    let split = |x: Tensor<3>| {
+                        let [rows, length, channels] = x.dims();
+                        x.reshape([rows, length, heads, channels / heads])
+                            .swap_dims(1, 2)
+                    };
+                    let bias = lens.iter().flat_map(|&len| {
+                        (0..words).map(move |word| if word < len { 0.0 } else { -1e9 })
+                    });
+                    let bias = TensorData::new(bias.collect::<Vec<f32>>(), [2, 1, 1, words]);
+                    let mixed = crate::model::attend(
+                        split(query.clone()),
+                        split(text.clone().narrow(2, 0, heads * width)),
+                        split(text.clone().narrow(2, heads * width, heads * width)),
+                        Some(Tensor::from_data(bias, &device())),
+                        usize::MAX,
+                    );
+                    mixed.swap_dims(1, 2).reshape([2, tokens, heads * width])
+                })
+            },
+        );
+    }
+}
+
+/// Without this the comparisons above would compare a definition with itself.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn operations_are_used_where_the_processor_can() {
+    let x = random([1, 2, 3], 1);
+    let used = super::gelu_tanh(&x).is_some();
+    assert_eq!(used, super::x86::available());
+    assert!(with_precision(Precision::Off, || super::gelu_tanh(&x)).is_none());
+}

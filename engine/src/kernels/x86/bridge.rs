@@ -1,0 +1,163 @@
+//! How an operation on host slices becomes an operation on burn tensors, with its gradient.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use burn::backend::TensorMetadata;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Tensor, TensorData};
+
+/// Values of a tensor on the host, row by row.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Values<'a> {
+    pub(in crate::kernels) data: &'a [f32],
+    pub(in crate::kernels) shape: &'a [usize],
+}
+
+/// A function of three tensors (unused ones are scalars) on host memory, and its gradient.
+pub(in crate::kernels) trait Operation: Debug + Send + Sync {
+    /// Shape of the result.
+    fn shape(&self, inputs: [&[usize]; 3]) -> Vec<usize>;
+
+    /// The result, row by row.
+    fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32>;
+
+    /// Gradients of the inputs for the gradient of the result; an empty one stands for zeros.
+    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3];
+}
+
+pub(in crate::kernels) type Shared = Arc<dyn Operation>;
+
+/// Backends that run [`Operation`]s.
+#[backend_extension(Flex, Autodiff)]
+pub(in crate::kernels) trait HostOperations: Backend {
+    fn host_forward(
+        x: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        operation: Shared,
+    ) -> FloatTensor<Self>;
+}
+
+/// Backends that run the gradients of [`Operation`]s.
+pub(in crate::kernels) trait HostGradients: Backend {
+    fn host_backward(
+        gradient: FloatTensor<Self>,
+        inputs: [FloatTensor<Self>; 3],
+        operation: &Shared,
+    ) -> [Option<FloatTensor<Self>>; 3];
+}
+
+/// Runs `work` over the values of three tensors.
+fn with_values<T>(tensors: [&FloatTensor<Flex>; 3], work: impl FnOnce([Values<'_>; 3]) -> T) -> T {
+    let tensors = tensors.map(|tensor| tensor.to_contiguous());
+    let shapes = tensors.each_ref().map(|tensor| tensor.shape().to_vec());
+    work([0, 1, 2].map(|index: usize| Values {
+        data: tensors[index].as_slice::<f32>().unwrap_or(&[]),
+        shape: &shapes[index],
+    }))
+}
+
+fn tensor(values: Vec<f32>, shape: Vec<usize>) -> FloatTensor<Flex> {
+    FloatTensor::<Flex>::from_data(TensorData::new(values, shape))
+}
+
+impl HostOperations for Flex {
+    fn host_forward(
+        x: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        operation: Shared,
+    ) -> FloatTensor<Self> {
+        with_values([&x, &a, &b], |values| {
+            let shape = operation.shape(values.map(|value| value.shape));
+            tensor(operation.forward(values), shape)
+        })
+    }
+}
+
+impl HostGradients for Flex {
+    fn host_backward(
+        gradient: FloatTensor<Self>,
+        inputs: [FloatTensor<Self>; 3],
+        operation: &Shared,
+    ) -> [Option<FloatTensor<Self>>; 3] {
+        let gradient = gradient.to_contiguous();
+        let [x, a, b] = &inputs;
+        with_values([x, a, b], |values| {
+            let gradients = operation.backward(gradient.as_slice::<f32>().unwrap_or(&[]), values);
+            let mut shapes = values.map(|value| value.shape.to_vec()).into_iter();
+            gradients.map(|values| {
+                let shape = shapes.next().unwrap_or_default();
+                (!values.is_empty()).then(|| tensor(values, shape))
+            })
+        })
+    }
+}
+
+#[derive(Debug)]
+struct HostBackward;
+
+#[derive(Clone, Debug)]
+struct State<T: Clone + Debug> {
+    inputs: [T; 3],
+    operation: Shared,
+}
+
+impl<B: HostGradients> Backward<B, 3> for HostBackward {
+    type State = State<FloatTensor<B>>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let State { inputs, operation } = ops.state;
+        let gradients = B::host_backward(gradient, inputs, &operation);
+        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+impl<B: HostOperations + HostGradients, C: CheckpointStrategy> HostOperations for Autodiff<B, C> {
+    fn host_forward(
+        x: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        operation: Shared,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), a.node(), b.node()];
+        let inputs = [x, a, b].map(|tensor| tensor.primitive().clone());
+        let [x, a, b] = inputs.clone();
+        let output = B::host_forward(x, a, b, operation.clone());
+        match HostBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(State { inputs, operation }, output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+}
+
+/// Applies `operation`; all tensors must lie on the processor's backend.
+pub(in crate::kernels) fn apply<const X: usize, const A: usize, const B: usize, const Y: usize>(
+    x: Tensor<X>,
+    a: Tensor<A>,
+    b: Tensor<B>,
+    operation: impl Operation + 'static,
+) -> Tensor<Y> {
+    let result = <Dispatch as HostOperations>::host_forward(
+        x.into_dispatch(),
+        a.into_dispatch(),
+        b.into_dispatch(),
+        Arc::new(operation),
+    );
+    Tensor::from_dispatch(result)
+}

@@ -1,0 +1,99 @@
+//! `y = x Wᵀ + b` over rows.
+
+use super::bridge::{Operation, Values};
+use super::gemm::{
+    Factor, Left, left_columns, left_rows, multiply, right_columns, right_rows, turned,
+};
+use crate::kernels::count_products;
+
+/// Inputs: `x` `[.., in]`, `W` `[out, in]`, `b` `[out]` or a scalar for none.
+#[derive(Debug)]
+pub(in crate::kernels) struct Linear<F: Factor>(pub(in crate::kernels) std::marker::PhantomData<F>);
+
+impl<F: Factor> Linear<F> {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
+    fn run(&self, [x, weight, bias]: [Values<'_>; 3]) -> Vec<f32> {
+        let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
+        let rows = x.data.len() / inputs;
+        count_products(rows * inputs * outputs);
+        let bias_len = bias.data.len();
+        if let Some(weights) = F::as_left(weight.data) {
+            // Large matrices and few rows: the weights stay where they are.
+            let starts: Vec<usize> = (0..outputs).map(|out| out * inputs).collect();
+            let left = Left::<F> {
+                data: weights,
+                rows: &starts,
+            };
+            let right = right_columns::<F>(x.data, rows, inputs, inputs);
+            let mut columns = vec![0.0; outputs * rows];
+            multiply::<F>(left, right.right(), &mut columns, rows, rows, false);
+            let bias = |out: usize| bias.data.get(out).copied().unwrap_or(0.0);
+            let has_bias = bias_len == outputs;
+            return turned(&columns, outputs, rows, |out, value| {
+                if has_bias { value + bias(out) } else { value }
+            });
+        }
+        let mut y = vec![0.0; rows * outputs];
+        if bias.data.len() == outputs {
+            for row in y.chunks_exact_mut(outputs) {
+                row.copy_from_slice(bias.data);
+            }
+        }
+        let left = left_rows::<F>(x.data, rows, inputs, inputs);
+        let right = right_columns::<F>(weight.data, outputs, inputs, inputs);
+        multiply::<F>(left.left(), right.right(), &mut y, outputs, outputs, true);
+        y
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
+    fn back(&self, gradient: &[f32], [x, weight, bias]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
+        let rows = x.data.len() / inputs;
+        count_products(2 * rows * inputs * outputs);
+        let mut of_x = vec![0.0; rows * inputs];
+        let left = left_rows::<F>(gradient, rows, outputs, outputs);
+        let right = right_rows::<F>(weight.data, outputs, inputs, inputs);
+        multiply::<F>(left.left(), right.right(), &mut of_x, inputs, inputs, false);
+        let mut of_weight = vec![0.0; outputs * inputs];
+        let left = left_columns::<F>(gradient, rows, outputs, outputs);
+        let right = right_rows::<F>(x.data, rows, inputs, inputs);
+        multiply::<F>(
+            left.left(),
+            right.right(),
+            &mut of_weight,
+            inputs,
+            inputs,
+            false,
+        );
+        let mut of_bias = Vec::new();
+        if bias.data.len() == outputs {
+            of_bias = vec![0.0; outputs];
+            for row in gradient.chunks_exact(outputs) {
+                for (sum, value) in of_bias.iter_mut().zip(row) {
+                    *sum += value;
+                }
+            }
+        }
+        [of_x, of_weight, of_bias]
+    }
+}
+
+impl<F: Factor> Operation for Linear<F> {
+    fn shape(&self, [x, weight, _]: [&[usize]; 3]) -> Vec<usize> {
+        let mut shape = x.to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = weight[0];
+        }
+        shape
+    }
+
+    fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { self.run(inputs) }
+    }
+
+    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { self.back(gradient, inputs) }
+    }
+}

@@ -1,0 +1,200 @@
+//! Normalisations with what follows them, in one pass forward and one back.
+
+use rayon::prelude::*;
+
+use super::bridge::{Operation, Values};
+use super::math::{sigmoid, sum_of};
+
+/// Group normalisation, scale and shift per channel, then `SiLU`.
+///
+/// Inputs: `x` `[B, C, h, w]`, scale `[C]`, shift `[C]`.
+#[derive(Debug)]
+pub(in crate::kernels) struct GroupNormSilu {
+    pub(in crate::kernels) groups: usize,
+    pub(in crate::kernels) epsilon: f32,
+}
+
+/// Mean and reciprocal deviation.
+#[inline(always)]
+fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
+    let count = x.len() as f32;
+    let mean = sum_of(x.len(), |at| x[at]) / count;
+    let variance = sum_of(x.len(), |at| (x[at] - mean) * (x[at] - mean)) / count;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+impl GroupNormSilu {
+    /// Values per group, per channel, and channels per group.
+    fn sizes(&self, shape: &[usize]) -> (usize, usize, usize) {
+        let area = shape[2] * shape[3];
+        let channels = shape[1] / self.groups;
+        (channels * area, area, channels)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
+        let (size, area, channels) = self.sizes(x.shape);
+        let mut y = vec![0.0; x.data.len()];
+        let one = |(group, (x, y)): (usize, (&[f32], &mut [f32]))| {
+            let (mean, inverse) = moments(x, self.epsilon);
+            let first = group % self.groups * channels;
+            for (index, (x, y)) in x
+                .chunks_exact(area)
+                .zip(y.chunks_exact_mut(area))
+                .enumerate()
+            {
+                let a = inverse * scale.data[first + index];
+                let b = shift.data[first + index] - mean * a;
+                for (x, y) in x.iter().zip(y) {
+                    let z = x.mul_add(a, b);
+                    *y = z * sigmoid(z);
+                }
+            }
+        };
+        x.data
+            .par_chunks_exact(size)
+            .zip(y.par_chunks_exact_mut(size))
+            .enumerate()
+            .with_min_len(8)
+            .for_each(one);
+        y
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn back(&self, gradient: &[f32], [x, scale, shift]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        let (size, area, channels) = self.sizes(x.shape);
+        let mut of_x = vec![0.0; x.data.len()];
+        let mut of_scale = vec![0.0; scale.data.len()];
+        let mut of_shift = vec![0.0; shift.data.len()];
+        let parts = x
+            .data
+            .chunks_exact(size)
+            .zip(gradient.chunks_exact(size))
+            .zip(of_x.chunks_exact_mut(size));
+        for (group, ((x, gradient), of_x)) in parts.enumerate() {
+            let (mean, inverse) = moments(x, self.epsilon);
+            let first = group % self.groups * channels;
+            let (mut sum, mut weighted) = (0.0, 0.0);
+            // First the gradient of the normalised values, kept in `of_x`.
+            for index in 0..channels {
+                let part = index * area..(index + 1) * area;
+                let (x, gradient) = (&x[part.clone()], &gradient[part.clone()]);
+                let of_x = &mut of_x[part];
+                let (a, b) = (scale.data[first + index], shift.data[first + index]);
+                for ((x, gradient), of_x) in x.iter().zip(gradient).zip(of_x.iter_mut()) {
+                    let z = ((x - mean) * inverse).mul_add(a, b);
+                    let s = sigmoid(z);
+                    *of_x = gradient * s * (1.0 - s).mul_add(z, 1.0);
+                }
+                let all = sum_of(area, |at| of_x[at]);
+                let along = sum_of(area, |at| of_x[at] * (x[at] - mean)) * inverse;
+                of_shift[first + index] += all;
+                of_scale[first + index] += along;
+                sum += a * all;
+                weighted += a * along;
+            }
+            let (sum, weighted) = (sum / size as f32, weighted / size as f32);
+            for index in 0..channels {
+                let part = index * area..(index + 1) * area;
+                let a = scale.data[first + index];
+                for (x, of_x) in x[part.clone()].iter().zip(&mut of_x[part]) {
+                    let normal = (x - mean) * inverse;
+                    *of_x = inverse * (*of_x * a - sum - normal * weighted);
+                }
+            }
+        }
+        [of_x, of_scale, of_shift]
+    }
+}
+
+impl Operation for GroupNormSilu {
+    fn shape(&self, [x, _, _]: [&[usize]; 3]) -> Vec<usize> {
+        x.to_vec()
+    }
+
+    fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { self.run(inputs) }
+    }
+
+    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { self.back(gradient, inputs) }
+    }
+}
+
+/// Layer normalisation, then `y = normal * (plus + scale) + shift`.
+///
+/// Inputs: `x` `[R, L, C]`; scale and shift `[R, 1, C]`, or one row for all.
+#[derive(Debug)]
+pub(in crate::kernels) struct LayerNorm {
+    pub(in crate::kernels) epsilon: f32,
+    pub(in crate::kernels) plus: f32,
+}
+
+impl LayerNorm {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
+        let (length, width) = (x.shape[1], x.shape[2]);
+        let mut y = vec![0.0; x.data.len()];
+        let rows = x.data.chunks_exact(width).zip(y.chunks_exact_mut(width));
+        for (row, (x, y)) in rows.enumerate() {
+            let (mean, inverse) = moments(x, self.epsilon);
+            let start = row / length * width % scale.data.len();
+            let scale = &scale.data[start..start + width];
+            let shift = &shift.data[start..start + width];
+            for (((x, y), scale), shift) in x.iter().zip(y).zip(scale).zip(shift) {
+                *y = ((x - mean) * inverse).mul_add(self.plus + scale, *shift);
+            }
+        }
+        y
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn back(&self, gradient: &[f32], [x, scale, shift]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        let (length, width) = (x.shape[1], x.shape[2]);
+        let mut of_x = vec![0.0; x.data.len()];
+        let mut of_scale = vec![0.0; scale.data.len()];
+        let mut of_shift = vec![0.0; shift.data.len()];
+        let rows = x
+            .data
+            .chunks_exact(width)
+            .zip(gradient.chunks_exact(width))
+            .zip(of_x.chunks_exact_mut(width));
+        for (row, ((x, gradient), of_x)) in rows.enumerate() {
+            let (mean, inverse) = moments(x, self.epsilon);
+            let start = row / length * width % scale.data.len();
+            let scale = &scale.data[start..start + width];
+            let of_scale = &mut of_scale[start..start + width];
+            let of_shift = &mut of_shift[start..start + width];
+            for at in 0..width {
+                let normal = (x[at] - mean) * inverse;
+                of_scale[at] = gradient[at].mul_add(normal, of_scale[at]);
+                of_shift[at] += gradient[at];
+                of_x[at] = gradient[at] * (self.plus + scale[at]);
+            }
+            let sum = sum_of(width, |at| of_x[at]) / width as f32;
+            let weighted = sum_of(width, |at| of_x[at] * (x[at] - mean)) * inverse / width as f32;
+            for (x, of_x) in x.iter().zip(of_x) {
+                *of_x = inverse * (*of_x - sum - (x - mean) * inverse * weighted);
+            }
+        }
+        [of_x, of_scale, of_shift]
+    }
+}
+
+impl Operation for LayerNorm {
+    fn shape(&self, [x, _, _]: [&[usize]; 3]) -> Vec<usize> {
+        x.to_vec()
+    }
+
+    fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { self.run(inputs) }
+    }
+
+    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { self.back(gradient, inputs) }
+    }
+}

@@ -1,0 +1,111 @@
+//! Value by value: GELU, and a gated sum.
+
+use super::bridge::{Operation, Values};
+use super::math::sigmoid;
+
+/// `x sigmoid(2u)` with `u = sqrt(2/π) (x + 0.044715 x³)`: GELU in its tanh form. Input: `x`.
+#[derive(Debug)]
+pub(in crate::kernels) struct Gelu;
+
+const DOUBLED: f32 = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+const CUBED: f32 = 0.044_715;
+
+impl Gelu {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn run(x: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        for (x, y) in x.iter().zip(&mut y) {
+            *y = x * sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x));
+        }
+        y
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn back(gradient: &[f32], x: &[f32]) -> Vec<f32> {
+        let mut of_x = vec![0.0; x.len()];
+        for ((x, gradient), of_x) in x.iter().zip(gradient).zip(&mut of_x) {
+            let s = sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x));
+            let slope = DOUBLED * (3.0 * CUBED * x).mul_add(*x, 1.0);
+            *of_x = gradient * s * (x * (1.0 - s)).mul_add(slope, 1.0);
+        }
+        of_x
+    }
+}
+
+impl Operation for Gelu {
+    fn shape(&self, [x, _, _]: [&[usize]; 3]) -> Vec<usize> {
+        x.to_vec()
+    }
+
+    fn forward(&self, [x, _, _]: [Values<'_>; 3]) -> Vec<f32> {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { Self::run(x.data) }
+    }
+
+    fn backward(&self, gradient: &[f32], [x, _, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        // SAFETY: operations are made only where `super::available` holds.
+        [
+            unsafe { Self::back(gradient, x.data) },
+            Vec::new(),
+            Vec::new(),
+        ]
+    }
+}
+
+/// `x + gate * branch`. Inputs: `x` and branch `[R, L, C]`, gate `[R, 1, C]`.
+#[derive(Debug)]
+pub(in crate::kernels) struct GatedSum;
+
+impl GatedSum {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn run([x, branch, gate]: [Values<'_>; 3]) -> Vec<f32> {
+        let (length, width) = (x.shape[1], x.shape[2]);
+        let mut y = x.data.to_vec();
+        let rows = y
+            .chunks_exact_mut(width)
+            .zip(branch.data.chunks_exact(width));
+        for (row, (y, branch)) in rows.enumerate() {
+            let gate = &gate.data[row / length * width..];
+            for ((y, branch), gate) in y.iter_mut().zip(branch).zip(gate) {
+                *y = gate.mul_add(*branch, *y);
+            }
+        }
+        y
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn back(gradient: &[f32], [x, branch, gate]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        let (length, width) = (x.shape[1], x.shape[2]);
+        let mut of_branch = vec![0.0; branch.data.len()];
+        let mut of_gate = vec![0.0; gate.data.len()];
+        for row in 0..of_branch.len() / width {
+            let part = row * width..(row + 1) * width;
+            let start = row / length * width;
+            let (branch, gradient) = (&branch.data[part.clone()], &gradient[part.clone()]);
+            let of_branch = &mut of_branch[part];
+            let gate = &gate.data[start..start + width];
+            let of_gate = &mut of_gate[start..start + width];
+            for at in 0..width {
+                of_branch[at] = gradient[at] * gate[at];
+                of_gate[at] = gradient[at].mul_add(branch[at], of_gate[at]);
+            }
+        }
+        [gradient.to_vec(), of_branch, of_gate]
+    }
+}
+
+impl Operation for GatedSum {
+    fn shape(&self, [x, _, _]: [&[usize]; 3]) -> Vec<usize> {
+        x.to_vec()
+    }
+
+    fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { Self::run(inputs) }
+    }
+
+    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { Self::back(gradient, inputs) }
+    }
+}
