@@ -11,15 +11,17 @@ use std::path::Path;
 
 use infinity_engine::api::{DeviceChoice, EngineError};
 use infinity_engine::device;
+use infinity_engine::generate::Bundle;
 use infinity_engine::train::checkpoint::Checkpoint;
-use infinity_engine::train::{Limits, Progress, TrainConfig, run};
+use infinity_engine::train::{Limits, Progress, TrainConfig, open_vae, run};
+use infinity_engine::weights::Network;
 
 const VAE: &str = r#"{
   "kind": "vae", "seed": 3,
   "vae": { "codebook_dim": 8, "patch_size": 16, "stem": 8, "base_ch": 24,
     "encoder_res_blocks": 1, "decoder_res_blocks": 1, "encoder_ch_mult": [1, 1], "decoder_ch_mult": [1, 1] },
-  "optimizer": { "ema_decay": 0.9, "workers": 2 },
-  "phases": [ { "steps": STEPS, "batch": 2, "scale_count": 3, "ratios": [1.0, 1.5], "learning_rate": [0.002, 0.002] } ],
+  "optimizer": { "ema_decay": 0.9, "workers": 2, "precision": "half" },
+  "phases": [ { "steps": STEPS, "batch": 2, "scale_count": 3, "ratios": [1.0, 1.5], "learning_rate": [0.002, 0.002], "recolour": 0.5 } ],
   "log_every": 1, "save_every": 1000
 }"#;
 
@@ -29,7 +31,7 @@ const TRANSFORMER: &str = r#"{
     "text_channels": 128, "text_maxlen": 64, "codebook_dim": 8, "patchify": false },
   "text": { "d_model": 128, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "vocab_size": 0 },
   "loss": { "caption_steps": 3, "pool": 40 },
-  "optimizer": { "ema_decay": 0.9, "workers": 2 },
+  "optimizer": { "ema_decay": 0.9, "workers": 2, "precision": "half" },
   "phases": [ { "steps": STEPS, "batch": 3, "scale_count": 3, "ratios": [1.0], "learning_rate": [0.002, 0.002] } ],
   "log_every": 1, "save_every": 1000
 }"#;
@@ -114,6 +116,53 @@ fn losses_fall() {
     assert!(mean(&losses[50..]) < 0.8 * mean(&losses[..5]), "{losses:?}");
     assert!(out.path().join("model/transformer.safetensors").exists());
     assert!(out.path().join("sheet.png").exists());
+}
+
+fn values(network: &mut impl Network) -> Vec<Vec<f32>> {
+    let slots = network.all_slots();
+    let values = slots.list.iter().map(|slot| slot.weight.values().unwrap());
+    values.collect()
+}
+
+/// At a learning rate of 0 a run that starts from a model ends with the same model.
+#[test]
+fn runs_start_from_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let [vae, model, again] = ["vae", "model", "again"].map(|name| folder.path().join(name));
+    let started = |text: &str, from: &Path| {
+        let start = format!("\"seed\": 3, \"start\": {from:?},");
+        text.replace("\"seed\": 3,", &start)
+            .replace("[0.002, 0.002]", "[0, 0]")
+            .replace("\"ema_decay\": 0.9", "\"ema_decay\": 0")
+    };
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    small_vae(&vae);
+    train(&config(&started(VAE, &vae), 1, &vae), &again, false, 100).unwrap();
+    let values = |folder: &Path| values(&mut open_vae(folder, &device.device).unwrap());
+    assert!(values(&vae) == values(&again));
+
+    train(&config(TRANSFORMER, 2, &vae), &model, false, 100).unwrap();
+    let text = started(TRANSFORMER, &model.join("model"));
+    let more = folder.path().join("more");
+    train(&config(&text, 1, &vae), &more, false, 100).unwrap();
+    let values = |folder: &Path| {
+        let mut bundle = Bundle::open(&folder.join("model"), &device).unwrap();
+        (
+            self::values(&mut bundle.transformer),
+            self::values(&mut bundle.text),
+            std::fs::read(folder.join("model/text/tokenizer.json")).unwrap(),
+        )
+    };
+    assert!(values(&model) == values(&more));
+
+    let text = started(VAE, &folder.path().join("nowhere"));
+    let error = train(
+        &config(&text, 1, &vae),
+        &folder.path().join("none"),
+        false,
+        100,
+    );
+    assert!(error.unwrap_err().to_string().contains("nowhere"));
 }
 
 #[test]

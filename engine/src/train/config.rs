@@ -1,6 +1,6 @@
 //! What a training run is told: one JSON file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,9 @@ pub enum TrainConfig {
     Vae {
         /// Seed of pictures, weights and drops.
         seed: u64,
+        /// A run folder or model folder whose weights the run starts from, in place of random ones.
+        #[serde(default)]
+        start: Option<PathBuf>,
         /// Sizes.
         vae: VaeConfig,
         /// Losses.
@@ -123,7 +126,10 @@ pub enum TrainConfig {
         /// Seed of pictures, captions, weights and flips.
         seed: u64,
         /// The trained tokenizer: its run folder or a model folder.
-        vae_folder: std::path::PathBuf,
+        vae_folder: PathBuf,
+        /// A model folder whose weights and words the run starts from, in place of random ones.
+        #[serde(default)]
+        start: Option<PathBuf>,
         /// Sizes.
         transformer: ModelConfig,
         /// Sizes of the text encoder.

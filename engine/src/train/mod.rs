@@ -122,6 +122,7 @@ pub fn run(
     match config {
         TrainConfig::Vae {
             seed,
+            start,
             vae,
             loss,
             optimizer,
@@ -131,6 +132,7 @@ pub fn run(
         } => {
             let run = vae::VaeRun {
                 seed: *seed,
+                start: start.as_deref(),
                 vae,
                 loss,
                 optimizer,
@@ -143,6 +145,7 @@ pub fn run(
         TrainConfig::Transformer {
             seed,
             vae_folder,
+            start,
             transformer,
             text,
             loss,
@@ -154,6 +157,7 @@ pub fn run(
             let vae = open_vae(vae_folder, device)?;
             let run = transformer::TransformerRun {
                 seed: *seed,
+                start: start.as_deref(),
                 vae: &vae,
                 transformer,
                 text,

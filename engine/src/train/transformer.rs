@@ -23,7 +23,7 @@ use crate::postcards::{Caption, Postcard, Split, corpus};
 use crate::random::Stream;
 use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures, Unigram};
 use crate::vae::{Vae, pixels_from_images};
-use crate::weights::{Network, Slots};
+use crate::weights::{KeyMap, ModelFolder, Network, Slots, WeightFile, atomic_write, load_into};
 
 const WARMUP_STEPS: u64 = 100;
 const MOST_WORDS: usize = 512;
@@ -34,6 +34,8 @@ const PROBE_RATE: f32 = 1e-3;
 pub struct TransformerRun<'a> {
     /// Seed of pictures, captions, weights and flips.
     pub seed: u64,
+    /// A model folder whose weights and words come first, in place of random ones.
+    pub start: Option<&'a Path>,
     /// The trained tokenizer, on the plain device.
     pub vae: &'a Vae,
     /// Sizes of the transformer.
@@ -99,17 +101,12 @@ pub fn run(
     let text_folder = model.join("text");
     std::fs::create_dir_all(&text_folder)
         .map_err(|error| EngineError::write(&text_folder, error))?;
-    let captions = corpus(20_000, run.seed);
-    let words = Unigram::from_captions(captions.iter().map(String::as_str), MOST_WORDS)?;
-    words.save(&text_folder.join("tokenizer.json"))?;
+    let start = run.start.map(ModelFolder::open).transpose()?;
+    let text_config = prepare_text(run, start.as_ref(), &text_folder)?;
     let tokenizer = PromptTokenizer::open(
         &text_folder.join("tokenizer.json"),
         run.transformer.text_maxlen,
     )?;
-    let text_config = T5Config {
-        vocab_size: words.vocab_size(),
-        ..run.text.clone()
-    };
 
     let training = device.clone().autodiff();
     let mut learner = Learner {
@@ -117,13 +114,20 @@ pub fn run(
         text: T5Encoder::new(&text_config, &training),
     };
     learner.initialise(run.seed, &training);
+    if let Some(start) = &start {
+        let file = WeightFile::open(start.transformer_path())?;
+        let (transformer, map) = (&mut learner.transformer, KeyMap::published());
+        load_into(transformer, &file, &map, &training)?;
+        let file = WeightFile::open(start.text_weights_path())?;
+        load_into(&mut learner.text, &file, &KeyMap::text(), &training)?;
+    }
     let checkpoint_path = out.join("checkpoint.safetensors");
     let saved = if limits.resume && checkpoint_path.exists() {
         Some(Checkpoint::load(&checkpoint_path)?)
     } else {
         None
     };
-    if saved.is_none() && run.loss.caption_steps > 0 {
+    if saved.is_none() && start.is_none() && run.loss.caption_steps > 0 {
         learn_captions(
             run,
             &tokenizer,
@@ -250,6 +254,31 @@ pub fn run(
         }
     }
     Ok(())
+}
+
+/// Writes the word list of the run to `folder` and gives the sizes of its text encoder.
+fn prepare_text(
+    run: &TransformerRun<'_>,
+    start: Option<&ModelFolder>,
+    folder: &Path,
+) -> Result<T5Config, EngineError> {
+    let words_path = folder.join("tokenizer.json");
+    if let Some(start) = start {
+        let path = start.text_tokenizer_path();
+        let words = std::fs::read(&path).map_err(|error| EngineError::read(&path, error))?;
+        atomic_write(&words_path, &words)?;
+        let path = start.text_config_path();
+        let text = std::fs::read_to_string(&path).map_err(|e| EngineError::read(&path, e))?;
+        return serde_json::from_str(&text)
+            .map_err(|error| EngineError::bad_model(&path, error.to_string()));
+    }
+    let captions = corpus(20_000, run.seed);
+    let words = Unigram::from_captions(captions.iter().map(String::as_str), MOST_WORDS)?;
+    words.save(&words_path)?;
+    Ok(T5Config {
+        vocab_size: words.vocab_size(),
+        ..run.text.clone()
+    })
 }
 
 /// Teaches the text encoder what captions name, without pictures.

@@ -15,7 +15,7 @@ use crate::postcards::{Postcard, Split, paint};
 use crate::random::Stream;
 use crate::schedule::{Scale, ScaleSchedule};
 use crate::vae::{Vae, VaeConfig, bsq, pixels_from_images};
-use crate::weights::{Network, atomic_write};
+use crate::weights::{KeyMap, Network, WeightFile, atomic_write, load_into};
 
 const WARMUP_STEPS: u64 = 50;
 
@@ -23,6 +23,8 @@ const WARMUP_STEPS: u64 = 50;
 pub struct VaeRun<'a> {
     /// Seed of pictures, weights and drops.
     pub seed: u64,
+    /// A folder whose weights come first, in place of random ones.
+    pub start: Option<&'a Path>,
     /// Sizes.
     pub vae: &'a VaeConfig,
     /// Losses.
@@ -56,6 +58,10 @@ pub fn run(
     let training = device.clone().autodiff();
     let mut vae = Vae::new(run.vae, &training, usize::MAX);
     vae.initialise(run.seed, &training);
+    if let Some(start) = run.start {
+        let file = WeightFile::open(start.join("vae.safetensors"))?;
+        load_into(&mut vae, &file, &KeyMap::vae(), &training)?;
+    }
     let mut optimizer = AdamW::new(&mut vae, run.optimizer.clone())?;
     let mut replicas: Vec<Vae> = (0..run.optimizer.workers.max(1))
         .map(|_| vae.clone())
