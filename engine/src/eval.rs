@@ -48,7 +48,7 @@ pub struct AttributeScore {
 /// One group of prompts.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct GroupScore {
-    /// `seen`, `held_out` or `free`.
+    /// `seen`, `held_out` or `free`; with `tokenizer, ` before it for pictures that were only encoded and decoded.
     pub group: String,
     /// Prompts asked.
     pub prompts: usize,
@@ -101,8 +101,8 @@ pub struct EvalReport {
     pub cfg_tau: (f32, f32),
     /// Peak signal-to-noise ratio of held-out postcards through the tokenizer, in dB.
     pub reconstruction_psnr: f32,
-    /// Held-out postcards read back from their reconstructions: the ceiling of everything below.
-    pub reconstructions: GroupScore,
+    /// Seen and held-out postcards read back from their reconstructions: the ceiling of everything below.
+    pub reconstructions: [GroupScore; 2],
     /// Groups of prompts.
     pub groups: Vec<GroupScore>,
 }
@@ -211,7 +211,7 @@ fn draw(
     }
 }
 
-/// Signal-to-noise ratio and read-back of painted held-out postcards through the tokenizer.
+/// Signal-to-noise ratio of held-out postcards through the tokenizer, and read-back of seen and held-out ones.
 ///
 /// # Errors
 /// What reading and computing return.
@@ -219,11 +219,24 @@ pub fn through_tokenizer(
     vae: &Vae,
     spec: &EvalSpec,
     schedule: &ScaleSchedule,
+) -> Result<(f32, [GroupScore; 2]), EngineError> {
+    let (_, seen) = reconstruct_group(vae, spec, schedule, Split::Train, "tokenizer, seen")?;
+    let (psnr, held_out) =
+        reconstruct_group(vae, spec, schedule, Split::HeldOut, "tokenizer, held out")?;
+    Ok((psnr, [seen, held_out]))
+}
+
+fn reconstruct_group(
+    vae: &Vae,
+    spec: &EvalSpec,
+    schedule: &ScaleSchedule,
+    split: Split,
+    name: &str,
 ) -> Result<(f32, GroupScore), EngineError> {
     let stream = Stream::new(spec.seed ^ 0x9EC0, 0);
     let (width, height) = schedule.size_px();
     let mut score = GroupScore {
-        group: "reconstructions".to_owned(),
+        group: name.to_owned(),
         ..GroupScore::default()
     };
     let (mut square, mut values) = (0.0_f64, 0_usize);
@@ -235,7 +248,7 @@ pub fn through_tokenizer(
             .collect();
         let cards: Vec<Postcard> = seeds
             .iter()
-            .map(|&seed| Postcard::sample(seed, Split::HeldOut))
+            .map(|&seed| Postcard::sample(seed, split))
             .collect();
         let painted: Vec<_> = cards
             .iter()

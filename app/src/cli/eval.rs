@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         "tokenizer: {:.2} dB on held-out postcards",
         report.reconstruction_psnr
     );
-    for group in std::iter::once(&report.reconstructions).chain(&report.groups) {
+    for group in report.reconstructions.iter().chain(&report.groups) {
         print_group(group);
     }
     if let Some(path) = &args.json {
@@ -93,16 +93,18 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 fn run_tokenizer(folder: &Path, device: &OpenDevice, spec: &EvalSpec) -> Result<(), CliError> {
     let vae = open_vae(folder, &device.device)?;
     let schedule = ScaleSchedule::nearest(spec.ratio, spec.scale_count.unwrap_or(5))?;
-    let (psnr, group) = through_tokenizer(&vae, spec, &schedule)?;
+    let (psnr, groups) = through_tokenizer(&vae, spec, &schedule)?;
     let (width, height) = schedule.size_px();
     println!("tokenizer at {width}×{height}: {psnr:.2} dB on held-out postcards");
-    print_group(&group);
+    for group in &groups {
+        print_group(group);
+    }
     Ok(())
 }
 
 fn print_group(group: &GroupScore) {
     println!(
-        "{:16} {:.3} followed ({} of {}); clouds and stars as well: {:.3}",
+        "{:20} {:.3} followed ({} of {}); clouds and stars as well: {:.3}",
         group.group,
         group.share(),
         group.followed,

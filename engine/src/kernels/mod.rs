@@ -72,6 +72,20 @@ pub struct Sight {
     pub keys: usize,
 }
 
+impl Sight {
+    /// `queries` that see all of `keys`, some at a time, so that their scores stay few.
+    pub fn all(queries: usize, keys: usize) -> Arc<[Self]> {
+        const AT_ONCE: usize = 256;
+        (0..queries)
+            .step_by(AT_ONCE)
+            .map(|start| Self {
+                queries: start..(start + AT_ONCE).min(queries),
+                keys,
+            })
+            .collect()
+    }
+}
+
 /// The thread's precision where the operations apply to a tensor of this device and type.
 #[cfg(target_arch = "x86_64")]
 fn applies(device: &Device, dtype: DType) -> Option<Precision> {
@@ -186,24 +200,37 @@ mod here {
         Some(apply(x, branch, gate, x86::pointwise::GatedSum))
     }
 
-    /// Self attention with unit queries and keys: `qkv` `[B, L, 3C]` to `[B, L, C]`.
+    /// Heads of `qkv` `[B, L, 3C]`, queries and keys brought to a length and turned: `[3, B, N, L, D]`.
     ///
     /// `lengths` are the logarithms of the queries' lengths `[1, N, 1, 1]`, `turns` cosines and sines `[L, D/2]`.
-    pub fn self_attention(
+    pub fn turn(
         qkv: &Tensor<3>,
         lengths: &Tensor<4>,
         turns: &Arc<[Vec<f32>; 2]>,
+    ) -> Option<Tensor<5>> {
+        let device = qkv.device();
+        applies(&device, qkv.dtype())?;
+        let operation = x86::turn::Turn {
+            heads: lengths.dims()[1],
+            turns: turns.clone(),
+        };
+        let nothing = nothing(&device);
+        Some(apply(qkv.clone(), lengths.clone(), nothing, operation))
+    }
+
+    /// Attention of queries `[B, N, L, D]` to the first keys and values `[B, N, S, D]` they may see: `[B, L, C]`.
+    pub fn attend(
+        query: &Tensor<4>,
+        key: &Tensor<4>,
+        value: &Tensor<4>,
         sights: &Arc<[Sight]>,
     ) -> Option<Tensor<3>> {
-        let device = qkv.device();
-        let precision = applies(&device, qkv.dtype())?;
-        let heads = lengths.dims()[1];
-        let (qkv, lengths) = (qkv.clone(), lengths.clone());
-        let (turns, sights) = (turns.clone(), sights.clone());
-        let nothing = nothing(&device);
+        let precision = applies(&query.device(), query.dtype())?;
+        let (query, key, value, sights) =
+            (query.clone(), key.clone(), value.clone(), sights.clone());
         Some(by_precision!(precision, F => {
             let factor: PhantomData<F> = PhantomData;
-            apply(qkv, lengths, nothing, x86::attention::SelfAttention { heads, turns, sights, factor })
+            apply(query, key, value, x86::attention::Attend { sights, factor })
         }))
     }
 
@@ -244,12 +271,12 @@ mod here {
         layer_norm<>(&Tensor<3>, &Tensor<3>, &Tensor<3>, f32, f32) -> Tensor<3>;
         gelu_tanh<D>(&Tensor<D>) -> Tensor<D>;
         gated_sum<>(&Tensor<3>, &Tensor<3>, &Tensor<3>) -> Tensor<3>;
-        self_attention<>(&Tensor<3>, &Tensor<4>, &Arc<[Vec<f32>; 2]>, &Arc<[Sight]>) -> Tensor<3>;
+        turn<>(&Tensor<3>, &Tensor<4>, &Arc<[Vec<f32>; 2]>) -> Tensor<5>;
+        attend<>(&Tensor<4>, &Tensor<4>, &Tensor<4>, &Arc<[Sight]>) -> Tensor<3>;
         cross_attention<>(&Tensor<3>, &Tensor<3>, usize, &Arc<[usize]>) -> Tensor<3>;
     }
 }
 
 pub use here::{
-    conv, cross_attention, gated_sum, gelu_tanh, group_norm_silu, layer_norm, linear,
-    self_attention,
+    attend, conv, cross_attention, gated_sum, gelu_tanh, group_norm_silu, layer_norm, linear, turn,
 };

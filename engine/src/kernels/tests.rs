@@ -213,7 +213,29 @@ fn self_attention() {
                 spread([1, heads, 1, 1], 2, 1.0, 0.5),
                 random([1], 3),
             ),
-            &|qkv, lengths, _| crate::model::mix_own(qkv, lengths, &rope, &mask, usize::MAX),
+            &|qkv, lengths, _| {
+                let [query, key, value] = crate::model::split_and_turn(qkv.clone(), lengths, &rope);
+                crate::model::mix(query, key, value, Some(&mask), usize::MAX)
+            },
+        );
+    }
+}
+
+/// As while drawing: more queries than are taken at once, and more keys than queries.
+#[test]
+fn attention_to_all() {
+    for (queries, keys) in [(1, 1), (5, 21), (300, 307)] {
+        compare(
+            "attention",
+            (
+                random([2, 3, queries, 8], 1),
+                random([2, 3, keys, 8], 2),
+                random([2, 3, keys, 8], 3),
+            ),
+            &|query, key, value| {
+                let (key, value) = (key.clone(), value.clone());
+                crate::model::mix(query.clone(), key, value, None, usize::MAX)
+            },
         );
     }
 }

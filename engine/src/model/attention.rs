@@ -114,7 +114,10 @@ pub(super) fn project(x: Tensor<3>, mat: &Tensor<2>, bias: Tensor<1>) -> Tensor<
 
 /// Queries, keys and values, each `[B, N, L, D]`, of `qkv` `[B, L, 3C]`: unit queries and keys are
 /// turned by their place, queries brought to a length whose logarithm is in `lengths` `[1, N, 1, 1]`.
-fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -> [Tensor<4>; 3] {
+pub(crate) fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -> [Tensor<4>; 3] {
+    if let Some(turned) = kernels::turn(&qkv, lengths, rope.turns()) {
+        return [0, 1, 2].map(|part| turned.clone().narrow(0, part, 1).squeeze_dim(0));
+    }
     let (heads, width) = (lengths.dims()[1], qkv.dims()[2] / 3);
     let part = |index: usize| split_heads(qkv.clone().narrow(2, index * width, width), heads);
     let length = lengths.clone().clamp_max(100.0_f32.ln()).exp(); // [1, N, 1, 1]
@@ -125,17 +128,21 @@ fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -> [Tensor<4
     ]
 }
 
-/// Self attention of a training pass, without the last layer: `qkv` `[B, L, 3C]` to `[B, L, C]`.
-pub(crate) fn mix_own(
-    qkv: &Tensor<3>,
-    lengths: &Tensor<4>,
-    rope: &Rope,
-    mask: &Mask,
+/// Attention of queries `[B, N, L, D]` to all keys and values `[B, N, S, D]`, or to those that
+/// `mask` shows: `[B, L, C]`.
+pub(crate) fn mix(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    mask: Option<&Mask>,
     max_elements: usize,
 ) -> Tensor<3> {
-    kernels::self_attention(qkv, lengths, rope.turns(), &mask.sights).unwrap_or_else(|| {
-        let [query, key, value] = split_and_turn(qkv.clone(), lengths, rope);
-        let bias = Some(mask.bias.clone());
+    let sights = mask.map_or_else(
+        || Sight::all(query.dims()[2], key.dims()[2]),
+        |mask| mask.sights.clone(),
+    );
+    kernels::attend(&query, &key, &value, &sights).unwrap_or_else(|| {
+        let bias = mask.map(|mask| mask.bias.clone());
         join_heads(attend(query, key, value, bias, max_elements))
     })
 }
@@ -237,13 +244,6 @@ impl SelfAttention {
     ) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let chunk = (max_elements / (batch * 3 * self.width)).clamp(1, length);
-        if let Look::Own(mask) = &look
-            && chunk == length
-        {
-            let qkv = self.qkv(x);
-            let mixed = mix_own(&qkv, &self.scale_mul, rope, mask, max_elements);
-            return self.proj.forward(mixed);
-        }
         let mut parts: [Vec<Tensor<4>>; 3] = Default::default();
         let mut start = 0;
         while start < length {
@@ -267,7 +267,7 @@ impl SelfAttention {
             }
         });
         let mixed = match look {
-            Look::Own(mask) => attend(query, key, value, Some(mask.bias.clone()), max_elements),
+            Look::Own(mask) => mix(query, key, value, Some(mask), max_elements),
             Look::Cache(cache) => {
                 cache.push(key, value);
                 // Whole batches when their keys fit the device, else row by row.
@@ -279,7 +279,7 @@ impl SelfAttention {
                     let count = rows.min(batch - start);
                     let (keys, values) = cache.rows(start, count);
                     let query = query.clone().narrow(0, start, count);
-                    mixed.push(attend(query, keys, values, None, max_elements));
+                    mixed.push(mix(query, keys, values, None, max_elements));
                     start += count;
                 }
                 if mixed.len() == 1 {
@@ -289,7 +289,7 @@ impl SelfAttention {
                 }
             }
         };
-        self.proj.forward(join_heads(mixed))
+        self.proj.forward(mixed)
     }
 }
 

@@ -10,9 +10,9 @@ mod rope2d;
 mod text_attention;
 mod transformer;
 
-#[cfg(test)]
-pub(crate) use attention::mix_own;
 pub use attention::{KvCache, Look, Mask, attend};
+#[cfg(test)]
+pub(crate) use attention::{mix, split_and_turn};
 pub use config::ModelConfig;
 pub use rope2d::{Rope, angles, stretched};
 pub use transformer::{Condition, Transformer};

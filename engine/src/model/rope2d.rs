@@ -17,6 +17,7 @@ pub struct Rope {
     cos: Tensor<4>,
     sin: Tensor<4>,
     swap: Tensor<4>,
+    /// Cosines and sines of every pair of every token, `[L, D/2]`.
     turns: Arc<[Vec<f32>; 2]>,
 }
 
@@ -77,7 +78,7 @@ impl Rope {
         }
     }
 
-    /// Cosines and sines of every pair of every token, `[L, D/2]`; of all tokens, narrowed or not.
+    /// Cosines and sines of every pair of every token, `[L, D/2]`.
     pub(super) fn turns(&self) -> &Arc<[Vec<f32>; 2]> {
         &self.turns
     }
@@ -88,7 +89,10 @@ impl Rope {
             cos: self.cos.clone().narrow(2, start, count),
             sin: self.sin.clone().narrow(2, start, count),
             swap: self.swap.clone(),
-            turns: self.turns.clone(),
+            turns: Arc::new(self.turns.each_ref().map(|table| {
+                let half = self.swap.dims()[3] / 2;
+                table[start * half..(start + count) * half].to_vec()
+            })),
         }
     }
 

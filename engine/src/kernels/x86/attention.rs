@@ -99,7 +99,7 @@ impl Head<'_> {
 
 /// Copies columns `start..start + width` of rows `stride` apart.
 #[inline(always)]
-fn gather(rows: &[f32], stride: usize, start: usize, width: usize) -> Vec<f32> {
+pub(super) fn gather(rows: &[f32], stride: usize, start: usize, width: usize) -> Vec<f32> {
     let mut values = vec![0.0; rows.len() / stride * width];
     for (row, values) in rows
         .chunks_exact(stride)
@@ -112,7 +112,7 @@ fn gather(rows: &[f32], stride: usize, start: usize, width: usize) -> Vec<f32> {
 
 /// The opposite of [`gather`].
 #[inline(always)]
-fn scatter(rows: &mut [f32], stride: usize, start: usize, width: usize, values: &[f32]) {
+pub(super) fn scatter(rows: &mut [f32], stride: usize, start: usize, width: usize, values: &[f32]) {
     for (row, values) in rows
         .chunks_exact_mut(stride)
         .zip(values.chunks_exact(width))
@@ -121,179 +121,84 @@ fn scatter(rows: &mut [f32], stride: usize, start: usize, width: usize, values: 
     }
 }
 
-/// Self attention with unit queries and keys that are turned by their place.
+/// Attention of queries to the first keys they may see.
 ///
-/// Inputs: queries, keys and values side by side `[B, L, 3C]`; the logarithm of the queries' length,
-/// one per head. Result `[B, L, C]`.
+/// Inputs: queries `[B, N, L, D]`, keys and values `[B, N, S, D]`. Result `[B, L, C]`, heads side by side.
 #[derive(Debug)]
-pub(in crate::kernels) struct SelfAttention<F: Factor> {
-    pub(in crate::kernels) heads: usize,
-    /// Cosine and sine of every pair of every token, `[L, D/2]`.
-    pub(in crate::kernels) turns: Arc<[Vec<f32>; 2]>,
+pub(in crate::kernels) struct Attend<F: Factor> {
     pub(in crate::kernels) sights: Arc<[Sight]>,
     pub(in crate::kernels) factor: PhantomData<F>,
 }
 
-/// Largest logarithm of the length of queries.
-const MOST_LENGTH: f32 = 4.605_170_2;
+/// Head `place` of values `[B, N, L, D]`.
+fn head_of<'a>(values: &Values<'a>, place: usize) -> &'a [f32] {
+    let size = values.shape[2] * values.shape[3];
+    &values.data[place * size..(place + 1) * size]
+}
 
-impl<F: Factor> SelfAttention<F> {
-    /// Brings rows `[L, D]` to `length` and turns them; also gives what each was multiplied by.
-    #[inline(always)]
-    fn turn(&self, rows: &mut [f32], width: usize, length: f32) -> Vec<f32> {
-        let half = width / 2;
-        let mut factors = Vec::with_capacity(rows.len() / width);
-        for (token, row) in rows.chunks_exact_mut(width).enumerate() {
-            let norm = sum_of(width, |at| row[at] * row[at]).sqrt().max(1e-12);
-            let factor = length / norm;
-            let turns = token * half..(token + 1) * half;
-            let (cos, sin) = (&self.turns[0][turns.clone()], &self.turns[1][turns]);
-            for ((pair, cos), sin) in row.chunks_exact_mut(2).zip(cos).zip(sin) {
-                let (a, b) = (factor * pair[0], factor * pair[1]);
-                pair[0] = cos * a - sin * b;
-                pair[1] = sin * a + cos * b;
-            }
-            factors.push(factor);
-        }
-        factors
-    }
-
-    /// Turns gradients of turned rows into those of the raw ones, in place; gives the gradient of `ln length`.
-    #[inline(always)]
-    fn turn_back(
-        &self,
-        gradients: &mut [f32],
-        turned: &[f32],
-        factors: &[f32],
-        width: usize,
-        length: f32,
-    ) -> f32 {
-        let half = width / 2;
-        let mut of_length = 0.0;
-        let rows = gradients
-            .chunks_exact_mut(width)
-            .zip(turned.chunks_exact(width));
-        for (token, ((gradient, turned), factor)) in rows.zip(factors).enumerate() {
-            // Along the row itself only the length changes, which is fixed.
-            let along = sum_of(width, |at| gradient[at] * turned[at]);
-            of_length += along;
-            let along = along / (length * length);
-            let turns = token * half..(token + 1) * half;
-            let (cos, sin) = (&self.turns[0][turns.clone()], &self.turns[1][turns]);
-            let pairs = gradient.chunks_exact_mut(2).zip(turned.chunks_exact(2));
-            for (((gradient, turned), cos), sin) in pairs.zip(cos).zip(sin) {
-                let a = factor * (gradient[0] - along * turned[0]);
-                let b = factor * (gradient[1] - along * turned[1]);
-                gradient[0] = cos * a + sin * b;
-                gradient[1] = cos * b - sin * a;
-            }
-        }
-        of_length
-    }
-
+impl<F: Factor> Attend<F> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn run(&self, [qkv, lengths, _]: [Values<'_>; 3]) -> Vec<f32> {
-        let (tokens, wide) = (qkv.shape[1], qkv.shape[2]);
-        let channels = wide / 3;
-        let width = channels / self.heads;
-        let mut y = vec![0.0; qkv.data.len() / 3];
-        let one = |(rows, y): (&[f32], &mut [f32])| {
-            let mut mixed = vec![0.0; tokens * width];
-            for head in 0..self.heads {
-                let part =
-                    |index: usize| gather(rows, wide, index * channels + head * width, width);
-                let [mut query, mut key, value] = [part(0), part(1), part(2)];
-                self.turn(&mut query, width, exp(lengths.data[head].min(MOST_LENGTH)));
-                self.turn(&mut key, width, 1.0);
-                let parts = Head {
-                    query: &query,
-                    key: &key,
-                    value: &value,
-                    width,
-                };
-                for sight in self.sights.iter() {
-                    parts.forward::<F>(sight, &mut mixed[sight.queries.start * width..]);
-                }
-                scatter(y, channels, head * width, width, &mixed);
+    fn run(&self, [query, key, value]: [Values<'_>; 3]) -> Vec<f32> {
+        let [heads, tokens, width] = [1, 2, 3].map(|axis: usize| query.shape[axis]);
+        let mut mixed = vec![0.0; query.data.len()];
+        let one = |(place, mixed): (usize, &mut [f32])| {
+            let parts = Head {
+                query: head_of(&query, place),
+                key: head_of(&key, place),
+                value: head_of(&value, place),
+                width,
+            };
+            for sight in self.sights.iter() {
+                parts.forward::<F>(sight, &mut mixed[sight.queries.start * width..]);
             }
         };
-        qkv.data
-            .par_chunks_exact(tokens * wide)
-            .zip(y.par_chunks_exact_mut(tokens * channels))
+        mixed
+            .par_chunks_exact_mut(tokens * width)
+            .enumerate()
             .for_each(one);
+        let mut y = vec![0.0; mixed.len()];
+        let channels = heads * width;
+        for (place, mixed) in mixed.chunks_exact(tokens * width).enumerate() {
+            let y = &mut y[place / heads * tokens * channels..][..tokens * channels];
+            scatter(y, channels, place % heads * width, width, mixed);
+        }
         y
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn back(&self, gradient: &[f32], [qkv, lengths, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-        let (tokens, wide) = (qkv.shape[1], qkv.shape[2]);
-        let channels = wide / 3;
-        let width = channels / self.heads;
-        let mut of_qkv = vec![0.0; qkv.data.len()];
-        let one = |((rows, gradient), of_rows): ((&[f32], &[f32]), &mut [f32])| -> Vec<f32> {
-            let mut of_lengths = Vec::with_capacity(self.heads);
-            for head in 0..self.heads {
-                let part =
-                    |index: usize| gather(rows, wide, index * channels + head * width, width);
-                let [mut query, mut key, value] = [part(0), part(1), part(2)];
-                let length = exp(lengths.data[head].min(MOST_LENGTH));
-                let query_factors = self.turn(&mut query, width, length);
-                let key_factors = self.turn(&mut key, width, 1.0);
-                let gradient = gather(gradient, channels, head * width, width);
-                let mut of_query = vec![0.0; tokens * width];
-                let mut of_key = vec![0.0; tokens * width];
-                let mut of_value = vec![0.0; tokens * width];
-                let parts = Head {
-                    query: &query,
-                    key: &key,
-                    value: &value,
-                    width,
-                };
-                for sight in self.sights.iter() {
-                    let start = sight.queries.start * width;
-                    let of_parts = [&mut of_query[start..], &mut of_key, &mut of_value];
-                    parts.backward::<F>(sight, &gradient[start..], of_parts);
-                }
-                let of_length =
-                    self.turn_back(&mut of_query, &query, &query_factors, width, length);
-                of_lengths.push(if lengths.data[head] < MOST_LENGTH {
-                    of_length
-                } else {
-                    0.0
-                });
-                self.turn_back(&mut of_key, &key, &key_factors, width, 1.0);
-                for (index, values) in [of_query, of_key, of_value].iter().enumerate() {
-                    scatter(
-                        of_rows,
-                        wide,
-                        index * channels + head * width,
-                        width,
-                        values,
-                    );
-                }
+    fn back(&self, gradient: &[f32], [query, key, value]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        let [heads, tokens, width] = [1, 2, 3].map(|axis: usize| query.shape[axis]);
+        let (channels, places) = (heads * width, key.shape[2]);
+        let mut of_query = vec![0.0; query.data.len()];
+        let mut of_key = vec![0.0; key.data.len()];
+        let mut of_value = vec![0.0; value.data.len()];
+        let rows = of_query
+            .par_chunks_exact_mut(tokens * width)
+            .zip(of_key.par_chunks_exact_mut(places * width))
+            .zip(of_value.par_chunks_exact_mut(places * width))
+            .enumerate();
+        rows.for_each(|(place, ((of_query, of_key), of_value))| {
+            let parts = Head {
+                query: head_of(&query, place),
+                key: head_of(&key, place),
+                value: head_of(&value, place),
+                width,
+            };
+            let gradient = &gradient[place / heads * tokens * channels..][..tokens * channels];
+            let gradient = gather(gradient, channels, place % heads * width, width);
+            for sight in self.sights.iter() {
+                let start = sight.queries.start * width;
+                let of_parts = [&mut of_query[start..], &mut *of_key, &mut *of_value];
+                parts.backward::<F>(sight, &gradient[start..], of_parts);
             }
-            of_lengths
-        };
-        let parts: Vec<Vec<f32>> = qkv
-            .data
-            .par_chunks_exact(tokens * wide)
-            .zip(gradient.par_chunks_exact(tokens * channels))
-            .zip(of_qkv.par_chunks_exact_mut(tokens * wide))
-            .map(one)
-            .collect();
-        let mut of_lengths = vec![0.0; lengths.data.len()];
-        for part in parts {
-            for (sum, value) in of_lengths.iter_mut().zip(part) {
-                *sum += value;
-            }
-        }
-        [of_qkv, of_lengths, Vec::new()]
+        });
+        [of_query, of_key, of_value]
     }
 }
 
-impl<F: Factor> Operation for SelfAttention<F> {
-    fn shape(&self, [qkv, _, _]: [&[usize]; 3]) -> Vec<usize> {
-        vec![qkv[0], qkv[1], qkv[2] / 3]
+impl<F: Factor> Operation for Attend<F> {
+    fn shape(&self, [query, _, _]: [&[usize]; 3]) -> Vec<usize> {
+        vec![query[0], query[2], query[1] * query[3]]
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {

@@ -15,6 +15,8 @@ use rayon::prelude::*;
 const TILE_ROWS: usize = 12;
 /// Columns of one tile: two vectors.
 const TILE_COLUMNS: usize = 32;
+/// Steps of the right factor that stay in the nearest cache: 16 KiB for one tile.
+const STEPS_AT_ONCE: usize = 128;
 /// Below this many multiplications a product stays on one thread.
 const WORTH_SHARING: usize = 1 << 18;
 
@@ -183,6 +185,12 @@ pub(in crate::kernels) fn multiply<F: Factor>(
     if rows == 0 || columns == 0 {
         return;
     }
+    if steps == 0 {
+        if !add {
+            out.fill(0.0);
+        }
+        return;
+    }
     assert!(columns <= stride && out.len() >= (rows - 1) * stride + columns);
     let reach = left
         .rows
@@ -233,20 +241,30 @@ unsafe fn block<F: Factor>(
         let wide = (columns - column).min(TILE_COLUMNS);
         let lanes = |count: usize| ((1_u32 << count.min(16)) - 1) as __mmask16;
         let masks = [lanes(wide), lanes(wide.saturating_sub(16))];
-        for (index, rows) in left.rows.chunks(TILE_ROWS).enumerate() {
-            let start = index * TILE_ROWS * stride + column;
-            // SAFETY: rows and columns lie inside the slices, which `multiply` has checked.
-            unsafe {
-                let out = out.as_mut_ptr().add(start);
-                macro_rules! tiles {
-                    ($($count:literal)*) => {
-                        match rows.len() {
-                            $($count => tile::<F, $count>(left.data, rows, right, column, masks, out, stride, add),)*
-                            _ => tile::<F, 12>(left.data, rows, right, column, masks, out, stride, add),
-                        }
-                    };
+        // A few steps at a time, so that their part of the right factor stays in the nearest cache.
+        for (part, steps) in right.rows.chunks(STEPS_AT_ONCE).enumerate() {
+            let from = part * STEPS_AT_ONCE * F::STEP;
+            let right = Right {
+                data: right.data,
+                rows: steps,
+            };
+            let add = add || part > 0;
+            for (index, rows) in left.rows.chunks(TILE_ROWS).enumerate() {
+                let start = index * TILE_ROWS * stride + column;
+                // SAFETY: rows and columns lie inside the slices, which `multiply` has checked.
+                unsafe {
+                    let data = left.data.as_ptr().add(from);
+                    let out = out.as_mut_ptr().add(start);
+                    macro_rules! tiles {
+                        ($($count:literal)*) => {
+                            match rows.len() {
+                                $($count => tile::<F, $count>(data, rows, right, column, masks, out, stride, add),)*
+                                _ => tile::<F, 12>(data, rows, right, column, masks, out, stride, add),
+                            }
+                        };
+                    }
+                    tiles!(1 2 3 4 5 6 7 8 9 10 11);
                 }
-                tiles!(1 2 3 4 5 6 7 8 9 10 11);
             }
         }
         column += TILE_COLUMNS;
@@ -256,7 +274,7 @@ unsafe fn block<F: Factor>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn tile<F: Factor, const ROWS: usize>(
-    data: &[F::Left],
+    data: *const F::Left,
     rows: &[usize],
     right: Right<'_, F>,
     column: usize,
@@ -267,7 +285,7 @@ unsafe fn tile<F: Factor, const ROWS: usize>(
 ) {
     // SAFETY: see `block`.
     unsafe {
-        let mut starts = [data.as_ptr(); ROWS];
+        let mut starts = [data; ROWS];
         for (start, row) in starts.iter_mut().zip(rows) {
             *start = start.add(*row);
         }
@@ -298,6 +316,13 @@ unsafe fn tile<F: Factor, const ROWS: usize>(
 
 /// Side of the blocks in which factors are turned.
 const BLOCK: usize = 16;
+
+/// Length of a row of `n` values that takes an odd number of cache lines.
+///
+/// A power of two would put all rows into the same few places of the cache.
+fn spread(n: usize) -> usize {
+    16 * (n.div_ceil(16) | 1)
+}
 
 /// A packed factor with its table of rows.
 pub(in crate::kernels) struct Packed<T> {
@@ -387,8 +412,9 @@ pub(in crate::kernels) fn right_rows<F: Factor>(
     stride: usize,
 ) -> Packed<F::Right> {
     let steps = k.div_ceil(F::STEP);
-    let mut data = vec![F::Right::default(); steps * n];
-    for (step, packed) in data.chunks_exact_mut(n.max(1)).enumerate() {
+    let wide = spread(n);
+    let mut data = vec![F::Right::default(); steps * wide];
+    for (step, packed) in data.chunks_exact_mut(wide).enumerate() {
         let row = step * F::STEP;
         let first = &values[row * stride..row * stride + n];
         if F::STEP == 2 && row + 1 < k {
@@ -402,7 +428,7 @@ pub(in crate::kernels) fn right_rows<F: Factor>(
             }
         }
     }
-    let rows = (0..steps).map(|step| step * n).collect();
+    let rows = (0..steps).map(|step| step * wide).collect();
     Packed { data, rows }
 }
 
@@ -415,7 +441,8 @@ pub(in crate::kernels) fn right_columns<F: Factor>(
     stride: usize,
 ) -> Packed<F::Right> {
     let steps = k.div_ceil(F::STEP);
-    let mut data = vec![F::Right::default(); steps * n];
+    let wide = spread(n);
+    let mut data = vec![F::Right::default(); steps * wide];
     let mut block = [[F::Right::default(); BLOCK]; BLOCK];
     for first_step in (0..steps).step_by(BLOCK) {
         let count = BLOCK.min(steps - first_step);
@@ -429,14 +456,14 @@ pub(in crate::kernels) fn right_columns<F: Factor>(
                 }
             }
             for step in 0..count {
-                let packed = &mut data[(first_step + step) * n + first..][..columns];
+                let packed = &mut data[(first_step + step) * wide + first..][..columns];
                 for (to, column) in packed.iter_mut().zip(&block) {
                     *to = column[step];
                 }
             }
         }
     }
-    let rows = (0..steps).map(|step| step * n).collect();
+    let rows = (0..steps).map(|step| step * wide).collect();
     Packed { data, rows }
 }
 

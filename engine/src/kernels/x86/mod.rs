@@ -8,6 +8,7 @@ pub(in crate::kernels) mod linear;
 mod math;
 pub(in crate::kernels) mod norm;
 pub(in crate::kernels) mod pointwise;
+pub(in crate::kernels) mod turn;
 
 pub(in crate::kernels) use gemm::{Half, Single};
 

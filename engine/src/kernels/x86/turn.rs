@@ -1,0 +1,154 @@
+//! Queries, keys and values of self attention from their projections.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::attention::{gather, scatter};
+use super::bridge::{Operation, Values};
+use super::math::sum_of;
+
+/// Splits heads, brings queries and keys to a length, and turns them by their place.
+///
+/// Inputs: queries, keys and values side by side `[B, L, 3C]`; the logarithm of the queries' length,
+/// one per head; keys have length 1, values stay. Result `[3, B, N, L, D]`.
+#[derive(Debug)]
+pub(in crate::kernels) struct Turn {
+    pub(in crate::kernels) heads: usize,
+    /// Cosine and sine of every pair of every token, `[L, D/2]`.
+    pub(in crate::kernels) turns: Arc<[Vec<f32>; 2]>,
+}
+
+/// Largest logarithm of the length of queries.
+const MOST_LENGTH: f32 = 4.605_170_2;
+/// Shortest row that is brought to a length.
+const LEAST_NORM: f32 = 1e-12;
+
+impl Turn {
+    /// What the rows of `part` (0 queries, 1 keys) of a head are brought to.
+    fn length(part: usize, head: usize, lengths: &[f32]) -> f32 {
+        if part == 0 {
+            lengths[head].min(MOST_LENGTH).exp()
+        } else {
+            1.0
+        }
+    }
+
+    /// Cosines and sines of `token`.
+    #[inline(always)]
+    fn angles(&self, token: usize, half: usize) -> (&[f32], &[f32]) {
+        let turns = token * half..(token + 1) * half;
+        (&self.turns[0][turns.clone()], &self.turns[1][turns])
+    }
+
+    /// Brings rows `[L, D]` to `length` and turns them.
+    #[inline(always)]
+    fn turn(&self, rows: &mut [f32], width: usize, length: f32) {
+        for (token, row) in rows.chunks_exact_mut(width).enumerate() {
+            let norm = sum_of(width, |at| row[at] * row[at]).sqrt();
+            let factor = length / norm.max(LEAST_NORM);
+            let (cos, sin) = self.angles(token, width / 2);
+            for ((pair, cos), sin) in row.chunks_exact_mut(2).zip(cos).zip(sin) {
+                let (a, b) = (factor * pair[0], factor * pair[1]);
+                pair[0] = cos * a - sin * b;
+                pair[1] = sin * a + cos * b;
+            }
+        }
+    }
+
+    /// Gradients of turned rows become those of the rows, in place; gives the gradient of `ln length`.
+    #[inline(always)]
+    fn turn_back(&self, gradients: &mut [f32], rows: &[f32], width: usize, length: f32) -> f32 {
+        let mut of_length = 0.0;
+        let pairs = gradients
+            .chunks_exact_mut(width)
+            .zip(rows.chunks_exact(width));
+        for (token, (gradient, row)) in pairs.enumerate() {
+            let (cos, sin) = self.angles(token, width / 2);
+            for ((pair, cos), sin) in gradient.chunks_exact_mut(2).zip(cos).zip(sin) {
+                let (a, b) = (pair[0], pair[1]);
+                pair[0] = cos * a + sin * b;
+                pair[1] = cos * b - sin * a;
+            }
+            let norm = sum_of(width, |at| row[at] * row[at]).sqrt().max(LEAST_NORM);
+            // Along the row only the length changes, which is fixed.
+            let along = sum_of(width, |at| gradient[at] * row[at]) / norm;
+            of_length += along * length;
+            for (gradient, row) in gradient.iter_mut().zip(row) {
+                *gradient = length / norm * (*gradient - along * row / norm);
+            }
+        }
+        of_length
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn run(&self, [qkv, lengths, _]: [Values<'_>; 3]) -> Vec<f32> {
+        let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
+        let (channels, heads) = (wide / 3, self.heads);
+        let width = channels / heads;
+        let mut y = vec![0.0; qkv.data.len()];
+        let one = |(place, y): (usize, &mut [f32])| {
+            let (part, row, head) = (
+                place / (batch * heads),
+                place / heads % batch,
+                place % heads,
+            );
+            let rows = &qkv.data[row * tokens * wide..(row + 1) * tokens * wide];
+            y.copy_from_slice(&gather(rows, wide, part * channels + head * width, width));
+            if part < 2 {
+                self.turn(y, width, Self::length(part, head, lengths.data));
+            }
+        };
+        y.par_chunks_exact_mut(tokens * width)
+            .enumerate()
+            .with_min_len(8)
+            .for_each(one);
+        y
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    fn back(&self, gradient: &[f32], [qkv, lengths, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
+        let (channels, heads) = (wide / 3, self.heads);
+        let width = channels / heads;
+        let mut of_qkv = vec![0.0; qkv.data.len()];
+        let mut of_lengths = vec![0.0; lengths.data.len()];
+        for (place, gradient) in gradient.chunks_exact(tokens * width).enumerate() {
+            let (part, row, head) = (
+                place / (batch * heads),
+                place / heads % batch,
+                place % heads,
+            );
+            let all = row * tokens * wide..(row + 1) * tokens * wide;
+            let start = part * channels + head * width;
+            let mut gradient = gradient.to_vec();
+            if part < 2 {
+                let rows = gather(&qkv.data[all.clone()], wide, start, width);
+                let length = Self::length(part, head, lengths.data);
+                let of_length = self.turn_back(&mut gradient, &rows, width, length);
+                if part == 0 && lengths.data[head] < MOST_LENGTH {
+                    of_lengths[head] += of_length;
+                }
+            }
+            scatter(&mut of_qkv[all], wide, start, width, &gradient);
+        }
+        [of_qkv, of_lengths, Vec::new()]
+    }
+}
+
+impl Operation for Turn {
+    fn shape(&self, [qkv, _, _]: [&[usize]; 3]) -> Vec<usize> {
+        let width = qkv[2] / 3 / self.heads;
+        vec![3, qkv[0], self.heads, qkv[1], width]
+    }
+
+    fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { self.run(inputs) }
+    }
+
+    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+        // SAFETY: operations are made only where `super::available` holds.
+        unsafe { self.back(gradient, inputs) }
+    }
+}
