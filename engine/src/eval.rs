@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::api::{EngineError, GenerateSpec};
+use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
 use crate::postcards::{Caption, Checks, Postcard, Split, check, paint};
 use crate::random::Stream;
@@ -16,6 +16,8 @@ use crate::vae::Vae;
 
 /// Pictures drawn together.
 const BATCH: usize = 16;
+/// Pictures kept to be looked at.
+const SAMPLES: usize = 24;
 
 /// What to ask.
 #[derive(Clone, Debug)]
@@ -105,6 +107,9 @@ pub struct EvalReport {
     pub reconstructions: [GroupScore; 2],
     /// Groups of prompts.
     pub groups: Vec<GroupScore>,
+    /// The first held-out prompts with their pictures, as they come.
+    #[serde(skip)]
+    pub samples: Vec<(String, Rgb8Image)>,
 }
 
 struct Quiet;
@@ -143,6 +148,7 @@ pub fn evaluate(
     ];
     let total = groups.len() * spec.prompts;
     let mut scores = Vec::new();
+    let mut samples = Vec::new();
     for (group_index, (name, split, free)) in groups.into_iter().enumerate() {
         let stream = Stream::new(spec.seed ^ 0xE7A1, group_index as u64);
         let mut score = GroupScore {
@@ -168,12 +174,12 @@ pub fn evaluate(
             };
             let captions: Vec<Caption> = cards.iter().zip(&seeds).map(caption).collect();
             plan.seeds = seeds;
-            for ((image, card), caption) in draw(bundle, &plan, &captions)?
-                .iter()
-                .zip(&cards)
-                .zip(&captions)
-            {
-                score.count(&check(image, card, caption.named));
+            let images = draw(bundle, &plan, &captions)?;
+            for ((image, card), caption) in images.into_iter().zip(&cards).zip(&captions) {
+                score.count(&check(&image, card, caption.named));
+                if name == "held_out" && samples.len() < SAMPLES {
+                    samples.push((caption.text.clone(), image));
+                }
             }
             first += count;
             progress(group_index * spec.prompts + first, total);
@@ -187,14 +193,11 @@ pub fn evaluate(
         reconstruction_psnr,
         reconstructions,
         groups: scores,
+        samples,
     })
 }
 
-fn draw(
-    bundle: &Bundle,
-    plan: &Plan,
-    captions: &[Caption],
-) -> Result<Vec<crate::api::Rgb8Image>, EngineError> {
+fn draw(bundle: &Bundle, plan: &Plan, captions: &[Caption]) -> Result<Vec<Rgb8Image>, EngineError> {
     let prompts: Vec<&str> = captions
         .iter()
         .map(|caption| caption.text.as_str())

@@ -134,6 +134,7 @@ fn runs_start_from_a_model() {
         text.replace("\"seed\": 3,", &start)
             .replace("[0.002, 0.002]", "[0, 0]")
             .replace("\"ema_decay\": 0.9", "\"ema_decay\": 0")
+            .replace("\"caption_steps\": 3", "\"caption_steps\": 0")
     };
     let device = device::open(DeviceChoice::Cpu).unwrap();
     small_vae(&vae);

@@ -9,6 +9,7 @@ use infinity_engine::eval::{EvalSpec, GroupScore, evaluate, through_tokenizer};
 use infinity_engine::generate::Bundle;
 use infinity_engine::schedule::ScaleSchedule;
 use infinity_engine::train::open_vae;
+use infinity_engine::train::report::write_sheet;
 
 use super::{CliError, models, values};
 
@@ -45,6 +46,9 @@ pub(super) struct Args {
     /// Writes the whole report to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Writes the first 24 held-out pictures to this file, eight in a row, and lists their prompts.
+    #[arg(long, value_name = "FILE")]
+    sheet: Option<PathBuf>,
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
@@ -81,6 +85,17 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     );
     for group in report.reconstructions.iter().chain(&report.groups) {
         print_group(group);
+    }
+    if let Some(path) = &args.sheet {
+        for (index, (prompt, _)) in report.samples.iter().enumerate() {
+            println!("{:2}. {prompt}", index + 1);
+        }
+        let images: Vec<_> = report
+            .samples
+            .iter()
+            .map(|(_, image)| image.clone())
+            .collect();
+        write_sheet(path, &images, 8)?;
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_vec_pretty(&report).context("writing the report")?;

@@ -8,6 +8,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
 use super::T5Config;
+use super::position::STARTS;
 use crate::kernels;
 use crate::layers::gelu_tanh;
 use crate::weights::{Init, Slots};
@@ -127,7 +128,11 @@ impl Block {
         if let Some(table) = position {
             let shape = [config.relative_attention_num_buckets, config.num_heads];
             let name = format!("{attention}.relative_attention_bias.weight");
-            slots.add(name, table, shape, Init::Normal(0.05));
+            let slopes = Init::Slopes {
+                heads: config.num_heads,
+                distances: &STARTS,
+            };
+            slots.add(name, table, shape, slopes);
         }
         let name = format!("{prefix}layer.0.layer_norm.weight");
         slots.add(name, &mut self.attention_norm, [width], one);

@@ -11,7 +11,8 @@ pub(super) const BUCKETS: usize = 32;
 pub(super) const MAX_DISTANCE: usize = 128;
 
 /// Smallest distance of each class.
-const STARTS: [usize; BUCKETS / 2] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91];
+pub(super) const STARTS: [usize; BUCKETS / 2] =
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91];
 
 /// Class of a key at place `key` seen from the query at place `query`.
 pub fn bucket(query: usize, key: usize) -> usize {

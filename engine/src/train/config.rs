@@ -76,7 +76,8 @@ pub struct TransformerLossConfig {
     pub condition_drop: f32,
     /// Whether scales are weighted by the square root of their size ratio.
     pub reweight_by_scale: bool,
-    /// Updates of the text encoder on captions alone, before pictures come in.
+    /// Updates of the text encoder on captions alone, before pictures come in; with a model to start
+    /// from, its text encoder is kept for 0 and learned anew for more.
     pub caption_steps: u64,
     /// Number of different pictures; 0 for a new one every time.
     pub pool: u64,

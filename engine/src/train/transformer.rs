@@ -118,8 +118,10 @@ pub fn run(
         let file = WeightFile::open(start.transformer_path())?;
         let (transformer, map) = (&mut learner.transformer, KeyMap::published());
         load_into(transformer, &file, &map, &training)?;
-        let file = WeightFile::open(start.text_weights_path())?;
-        load_into(&mut learner.text, &file, &KeyMap::text(), &training)?;
+        if run.loss.caption_steps == 0 {
+            let file = WeightFile::open(start.text_weights_path())?;
+            load_into(&mut learner.text, &file, &KeyMap::text(), &training)?;
+        }
     }
     let checkpoint_path = out.join("checkpoint.safetensors");
     let saved = if limits.resume && checkpoint_path.exists() {
@@ -127,7 +129,7 @@ pub fn run(
     } else {
         None
     };
-    if saved.is_none() && start.is_none() && run.loss.caption_steps > 0 {
+    if saved.is_none() && run.loss.caption_steps > 0 {
         learn_captions(
             run,
             &tokenizer,

@@ -17,6 +17,14 @@ pub enum Init {
     Normal(f32),
     /// This many ones, then zeros: open gates and neutral shifts.
     OnesThenZeros(usize),
+    /// A table of classes of distance, a column per head, that falls with the distance: steeply in the
+    /// first head, half as steeply in each of the next three (Press et al., arXiv 2108.12409).
+    Slopes {
+        /// Columns.
+        heads: usize,
+        /// Distance of each class; the table holds them once per direction.
+        distances: &'static [usize],
+    },
 }
 
 /// A weight of any rank.
@@ -210,6 +218,12 @@ pub trait Network {
                 Init::Constant(value) => vec![value; count],
                 Init::OnesThenZeros(ones) => (0..count)
                     .map(|i| if i < ones { 1.0 } else { 0.0 })
+                    .collect(),
+                Init::Slopes { heads, distances } => (0..count)
+                    .map(|i| {
+                        let distance = distances[i / heads % distances.len()] as f32;
+                        -distance * 0.5_f32.powi((i % heads % 4) as i32)
+                    })
                     .collect(),
                 Init::Normal(deviation) => {
                     let stream = crate::random::Stream::new(seed, index as u64);
