@@ -11,6 +11,7 @@ mod caption;
 mod fit;
 mod front;
 mod geometry;
+mod inks;
 mod paint;
 mod postcard;
 mod read;
@@ -20,7 +21,8 @@ mod view;
 
 pub use attributes::{BodyKind, Colour, Land, Place, Sky, ThingKind, Time};
 pub use caption::{Caption, corpus, phrases, vocabulary};
-pub use paint::paint;
+pub use inks::Inks;
+pub use paint::{paint, paint_in};
 pub use postcard::{Body, Named, Postcard, Split, Thing};
 pub use read::{Checks, check, read};
 pub use rng::SplitMix64;

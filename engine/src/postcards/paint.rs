@@ -7,6 +7,7 @@ use tiny_skia::{Color, FillRule, Mask, Paint, Path, PathBuilder, Pixmap, Rect, T
 
 use super::attributes::{BodyKind, Colour};
 use super::geometry::{CUT_AT, CUT_RADIUS, Ink, Part, Shape, land_shades, mix, parts_of, sky_at};
+use super::inks::Inks;
 use super::postcard::Postcard;
 use super::scene::Scene;
 use crate::api::Rgb8Image;
@@ -15,9 +16,14 @@ use crate::api::Rgb8Image;
 ///
 /// A side of 0 pixels, or one that no memory could hold, gives an empty picture.
 pub fn paint(postcard: &Postcard, seed: u64, width: u32, height: u32) -> Rgb8Image {
+    paint_in(postcard, &Inks::of(postcard), seed, width, height)
+}
+
+/// Paints `postcard` as [`paint`] does, in other colours.
+pub fn paint_in(postcard: &Postcard, inks: &Inks, seed: u64, width: u32, height: u32) -> Rgb8Image {
     let scene = Scene::settle(postcard, seed);
     let pixels = Canvas::new(width, height).map(|mut canvas| {
-        canvas.paint(postcard, &scene);
+        canvas.paint(postcard, inks, &scene);
         canvas.rgb()
     });
     pixels
@@ -46,7 +52,7 @@ impl Canvas {
         })
     }
 
-    fn paint(&mut self, postcard: &Postcard, scene: &Scene) {
+    fn paint(&mut self, postcard: &Postcard, inks: &Inks, scene: &Scene) {
         self.sky(postcard);
         let white = Colour::White.rgb().map(f32::from);
         let mut stars = PathBuilder::new();
@@ -62,7 +68,7 @@ impl Canvas {
             }
             self.fill(discs.finish(), white, 0.85);
         }
-        if let (Some((kind, at, radius)), Some(body)) = (scene.body, postcard.body) {
+        if let Some((kind, at, radius)) = scene.body {
             let path = match kind {
                 BodyKind::Sun => PathBuilder::from_circle(
                     at.0 * self.width,
@@ -71,13 +77,13 @@ impl Canvas {
                 ),
                 BodyKind::Moon => self.crescent(at, radius),
             };
-            self.fill(path, body.colour.rgb().map(f32::from), 1.0);
+            self.fill(path, inks.body.map(f32::from), 1.0);
         }
-        self.land(postcard, scene);
+        self.land(postcard, inks, scene);
         if let Some(thing) = postcard.thing {
             for &anchor in &scene.anchors {
                 for part in parts_of(thing.kind) {
-                    self.part(part, anchor, thing.colour);
+                    self.part(part, anchor, inks.thing);
                 }
             }
         }
@@ -99,8 +105,8 @@ impl Canvas {
         }
     }
 
-    fn land(&mut self, postcard: &Postcard, scene: &Scene) {
-        let colour = postcard.land_colour.rgb().map(f32::from);
+    fn land(&mut self, postcard: &Postcard, inks: &Inks, scene: &Scene) {
+        let colour = inks.land.map(f32::from);
         for (band, shade) in scene.bands.iter().zip(land_shades(postcard.land)) {
             let mut path = PathBuilder::new();
             // Land starts and ends beyond the edge, else the smooth outline would leave a seam there.
@@ -126,7 +132,7 @@ impl Canvas {
         }
     }
 
-    fn part(&mut self, part: &Part, anchor: (f32, f32), own: Colour) {
+    fn part(&mut self, part: &Part, anchor: (f32, f32), own: [u8; 3]) {
         let path = match part.shape {
             Shape::Ellipse { at, radii } => {
                 let (x, y) = self.place(anchor, at);
@@ -138,7 +144,7 @@ impl Canvas {
             }
         };
         let ink = match part.ink {
-            Ink::Own => own.rgb(),
+            Ink::Own => own,
             Ink::Fixed(rgb) => rgb,
         };
         self.fill(path, ink.map(f32::from), 1.0);

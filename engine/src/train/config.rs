@@ -24,7 +24,8 @@ pub struct Phase {
     pub ratios: Vec<f32>,
     /// Learning rate at the start and at the end.
     pub learning_rate: [f32; 2],
-    /// Chance that a picture's colours are mixed, so that a tokenizer learns shapes in any colour.
+    /// Chance that a picture is painted in any colours ([`Inks::any`](crate::postcards::Inks::any)), so that a
+    /// tokenizer learns every shape in every colour.
     #[serde(default)]
     pub recolour: f32,
 }

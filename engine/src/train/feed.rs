@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::config::{Phase, place_of};
 use crate::api::{EngineError, Rgb8Image};
-use crate::postcards::{Caption, Postcard, Split, paint};
+use crate::postcards::{Caption, Inks, Postcard, Split, paint_in};
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 
@@ -62,11 +62,13 @@ pub fn make_batch(
             card_seed %= pool;
         }
         let card = Postcard::sample(card_seed, Split::Train);
-        let mut image = paint(&card, card_seed, width, height);
-        let colours = Stream::new(seed ^ 0xC010, step << 16 | index);
-        if colours.uniform(0) < f64::from(place.phase.recolour) {
-            recolour(&mut image, colours);
-        }
+        let free = Stream::new(seed ^ 0xC010, step << 16 | index);
+        let inks = if free.uniform(0) < f64::from(place.phase.recolour) {
+            Inks::any(&card, free.bits(1))
+        } else {
+            Inks::of(&card)
+        };
+        let image = paint_in(&card, &inks, card_seed, width, height);
         batch.images.push(image);
         batch
             .captions
@@ -75,21 +77,6 @@ pub fn make_batch(
         batch.card_seeds.push(card_seed);
     }
     Ok(Some(batch))
-}
-
-/// Mixes every colour, by an amount drawn once, with itself in another order of channels.
-fn recolour(image: &mut Rgb8Image, stream: Stream) {
-    const ORDERS: [[usize; 3]; 5] = [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-    let order = ORDERS[stream.below(1, ORDERS.len())];
-    let amount = stream.uniform(2) as f32;
-    let mut pixels = image.pixels.to_vec();
-    for pixel in pixels.chunks_exact_mut(3) {
-        let old = [pixel[0], pixel[1], pixel[2]].map(f32::from);
-        for (value, (own, other)) in pixel.iter_mut().zip(old.into_iter().zip(order)) {
-            *value = (own + amount * (old[other] - own)).round() as u8;
-        }
-    }
-    image.pixels = pixels.into();
 }
 
 /// Starts the thread; batches come in order from `first_step`, at most three ahead.

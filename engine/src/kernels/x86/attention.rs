@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
-use super::gemm::{Factor, left_columns, left_rows, multiply, right_columns, right_rows};
+use super::gemm::{Factor, Right, left_columns, left_rows, multiply};
 use super::math::{exp, sum_of};
 use crate::kernels::{Sight, count_products};
 
@@ -25,9 +25,9 @@ impl Head<'_> {
         let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
         let query = &self.query[sight.queries.start * width..];
         let left = left_rows::<F>(query, count, width, width);
-        let right = right_columns::<F>(self.key, keys, width, width);
+        let right = columns(self.key, width);
         let mut weights = vec![0.0; count * keys];
-        multiply::<F>(left.left(), right.right(), &mut weights, keys, keys, false);
+        multiply::<F>(left.left(), right, &mut weights, keys, keys, false);
         for row in weights.chunks_exact_mut(keys) {
             let most = row.iter().fold(f32::MIN, |most, value| most.max(*value));
             for value in row.iter_mut() {
@@ -52,8 +52,8 @@ impl Head<'_> {
         count_products(2 * count * keys * width);
         let weights = self.weights::<F>(sight);
         let left = left_rows::<F>(&weights, count, keys, keys);
-        let right = right_rows::<F>(self.value, keys, width, width);
-        multiply::<F>(left.left(), right.right(), out, width, width, false);
+        let right = rows_of(self.value, keys, width);
+        multiply::<F>(left.left(), right, out, width, width, false);
     }
 
     /// Adds the gradients for those of the queries of `sight`, `[queries, D]`.
@@ -71,13 +71,13 @@ impl Head<'_> {
         // The scores made again are not counted: they are the price of not keeping them.
         count_products(4 * count * keys * width);
         let weights = self.weights::<F>(sight);
-        let rows = right_rows::<F>(gradient, count, width, width);
+        let rows = rows_of(gradient, count, width);
         let left = left_columns::<F>(&weights, count, keys, keys);
-        multiply::<F>(left.left(), rows.right(), of_value, width, width, true);
+        multiply::<F>(left.left(), rows, of_value, width, width, true);
         let left = left_rows::<F>(gradient, count, width, width);
-        let right = right_columns::<F>(self.value, keys, width, width);
+        let right = columns(self.value, width);
         let mut scores = vec![0.0; count * keys];
-        multiply::<F>(left.left(), right.right(), &mut scores, keys, keys, false);
+        multiply::<F>(left.left(), right, &mut scores, keys, keys, false);
         for (score, weight) in scores
             .chunks_exact_mut(keys)
             .zip(weights.chunks_exact(keys))
@@ -88,12 +88,30 @@ impl Head<'_> {
             }
         }
         let left = left_rows::<F>(&scores, count, keys, keys);
-        let right = right_rows::<F>(self.key, keys, width, width);
-        multiply::<F>(left.left(), right.right(), of_query, width, width, true);
+        let right = rows_of(self.key, keys, width);
+        multiply::<F>(left.left(), right, of_query, width, width, true);
         let left = left_columns::<F>(&scores, count, keys, keys);
         let query = &self.query[sight.queries.start * width..];
-        let right = right_rows::<F>(query, count, width, width);
-        multiply::<F>(left.left(), right.right(), of_key, width, width, true);
+        let right = rows_of(query, count, width);
+        multiply::<F>(left.left(), right, of_key, width, width, true);
+    }
+}
+
+/// `k` rows of `width` values.
+fn rows_of<F: Factor>(values: &[f32], k: usize, width: usize) -> Right<'_, F> {
+    Right::Rows {
+        values,
+        k,
+        stride: width,
+    }
+}
+
+/// Rows of `width` values as columns.
+fn columns<F: Factor>(values: &[f32], width: usize) -> Right<'_, F> {
+    Right::Columns {
+        values,
+        k: width,
+        stride: width,
     }
 }
 

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
-use super::gemm::{Factor, Left, Packed, Right, multiply};
+use super::gemm::{Factor, Left, Packed, Right, at_least, multiply};
 use crate::kernels::count_products;
 
 /// Inputs: `x` `[B, in, h, w]`, weight `[out, in, side, side]`, bias `[out]`.
@@ -75,7 +75,7 @@ fn pad_right<F: Factor>(map: &[f32], count: usize, sizes: Sizes, double: bool) -
     let (small_h, small_w) = (h >> shift, w >> shift);
     let mut padded = vec![F::Right::default(); count.div_ceil(F::STEP) * plane];
     let zeros = vec![0.0; small_w];
-    for (pair, padded) in padded.chunks_exact_mut(plane).enumerate() {
+    let one = |(pair, padded): (usize, &mut [F::Right])| {
         let first = F::STEP * pair;
         for y in 0..h {
             let row = |channel: usize| {
@@ -100,7 +100,12 @@ fn pad_right<F: Factor>(map: &[f32], count: usize, sizes: Sizes, double: bool) -
                 }
             }
         }
-    }
+    };
+    padded
+        .par_chunks_exact_mut(plane)
+        .enumerate()
+        .with_min_len(at_least(plane))
+        .for_each(one);
     padded
 }
 
@@ -136,7 +141,7 @@ fn convolve<F: Factor>(
     weights: Left<'_, F>,
     channels: usize,
     sizes: Sizes,
-    start: impl Fn(usize) -> f32,
+    start: impl Fn(usize) -> f32 + Sync,
     out: &mut [f32],
 ) {
     let rows: Vec<usize> = sizes
@@ -144,7 +149,7 @@ fn convolve<F: Factor>(
         .iter()
         .flat_map(|tap| (0..channels.div_ceil(F::STEP)).map(move |pair| pair * sizes.plane() + tap))
         .collect();
-    let right = Right {
+    let right = Right::Steps {
         data: padded,
         rows: &rows,
     };
@@ -159,18 +164,19 @@ fn convolve<F: Factor>(
     }
     let mut flat = vec![0.0; count * reach];
     multiply::<F>(weights, right, &mut flat, reach, reach, false);
-    for (row, (out, flat)) in out
-        .chunks_exact_mut(sizes.h * sizes.w)
-        .zip(flat.chunks_exact(reach))
-        .enumerate()
-    {
+    let one = |(row, (out, flat)): (usize, (&mut [f32], &[f32]))| {
         let bias = start(row);
         for (out, flat) in out.chunks_exact_mut(sizes.w).zip(flat.chunks(sizes.wide())) {
             for (out, value) in out.iter_mut().zip(flat) {
                 *out = value + bias;
             }
         }
-    }
+    };
+    out.par_chunks_exact_mut(sizes.h * sizes.w)
+        .zip(flat.par_chunks_exact(reach))
+        .enumerate()
+        .with_min_len(at_least(reach))
+        .for_each(one);
 }
 
 /// Weights as rows of `out`, each tap by tap, channels innermost and padded to whole steps.
@@ -257,7 +263,11 @@ impl<F: Factor> Conv<F> {
                 data: &left,
                 rows: &starts,
             };
-            multiply::<F>(left, right.right(), of_weight, outputs, outputs, true);
+            let right = Right::Steps {
+                data: &right.data,
+                rows: &right.rows,
+            };
+            multiply::<F>(left, right, of_weight, outputs, outputs, true);
         };
         let mut of_x = vec![0.0; x.data.len()];
         let mut sum = vec![0.0; taps * inputs * outputs]; // [tap, in, out]

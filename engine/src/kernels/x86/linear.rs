@@ -1,14 +1,15 @@
 //! `y = x Wᵀ + b` over rows.
 
 use super::bridge::{Operation, Values};
-use super::gemm::{
-    Factor, Left, left_columns, left_rows, multiply, right_columns, right_rows, turned,
-};
+use super::gemm::{Factor, Left, Packed, Right, left_columns, left_rows, multiply, turned};
 use crate::kernels::count_products;
 
 /// Inputs: `x` `[.., in]`, `W` `[out, in]`, `b` `[out]` or a scalar for none.
 #[derive(Debug)]
 pub(in crate::kernels) struct Linear<F: Factor>(pub(in crate::kernels) std::marker::PhantomData<F>);
+
+/// From so many rows on, turning the weights costs less than turning what they make.
+const MANY_ROWS: usize = 200;
 
 impl<F: Factor> Linear<F> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
@@ -17,16 +18,15 @@ impl<F: Factor> Linear<F> {
         let rows = x.data.len() / inputs;
         count_products(rows * inputs * outputs);
         let bias_len = bias.data.len();
-        if let Some(weights) = F::as_left(weight.data) {
-            // Large matrices and few rows: the weights stay where they are.
+        if let Some(weights) = F::as_left(weight.data).filter(|_| rows < MANY_ROWS) {
             let starts: Vec<usize> = (0..outputs).map(|out| out * inputs).collect();
             let left = Left::<F> {
                 data: weights,
                 rows: &starts,
             };
-            let right = right_columns::<F>(x.data, rows, inputs, inputs);
+            let right = columns(x.data, inputs);
             let mut columns = vec![0.0; outputs * rows];
-            multiply::<F>(left, right.right(), &mut columns, rows, rows, false);
+            multiply::<F>(left, right, &mut columns, rows, rows, false);
             let bias = |out: usize| bias.data.get(out).copied().unwrap_or(0.0);
             let has_bias = bias_len == outputs;
             return turned(&columns, outputs, rows, |out, value| {
@@ -39,9 +39,24 @@ impl<F: Factor> Linear<F> {
                 row.copy_from_slice(bias.data);
             }
         }
-        let left = left_rows::<F>(x.data, rows, inputs, inputs);
-        let right = right_columns::<F>(weight.data, outputs, inputs, inputs);
-        multiply::<F>(left.left(), right.right(), &mut y, outputs, outputs, true);
+        let right = columns(weight.data, inputs);
+        let packed;
+        let left = if let Some(data) = F::as_left(x.data) {
+            let starts: Vec<usize> = (0..rows).map(|row| row * inputs).collect();
+            packed = Packed {
+                data: Vec::new(),
+                rows: starts,
+            };
+            Left {
+                data,
+                rows: &packed.rows,
+            }
+        } else {
+            packed = left_rows::<F>(x.data, rows, inputs, inputs);
+            packed.left()
+        };
+        let add = bias.data.len() == outputs;
+        multiply::<F>(left, right, &mut y, outputs, outputs, add);
         y
     }
 
@@ -52,19 +67,20 @@ impl<F: Factor> Linear<F> {
         count_products(2 * rows * inputs * outputs);
         let mut of_x = vec![0.0; rows * inputs];
         let left = left_rows::<F>(gradient, rows, outputs, outputs);
-        let right = right_rows::<F>(weight.data, outputs, inputs, inputs);
-        multiply::<F>(left.left(), right.right(), &mut of_x, inputs, inputs, false);
+        let right = Right::Rows {
+            values: weight.data,
+            k: outputs,
+            stride: inputs,
+        };
+        multiply::<F>(left.left(), right, &mut of_x, inputs, inputs, false);
         let mut of_weight = vec![0.0; outputs * inputs];
         let left = left_columns::<F>(gradient, rows, outputs, outputs);
-        let right = right_rows::<F>(x.data, rows, inputs, inputs);
-        multiply::<F>(
-            left.left(),
-            right.right(),
-            &mut of_weight,
-            inputs,
-            inputs,
-            false,
-        );
+        let right = Right::Rows {
+            values: x.data,
+            k: rows,
+            stride: inputs,
+        };
+        multiply::<F>(left.left(), right, &mut of_weight, inputs, inputs, false);
         let mut of_bias = Vec::new();
         if bias.data.len() == outputs {
             of_bias = vec![0.0; outputs];
@@ -75,6 +91,15 @@ impl<F: Factor> Linear<F> {
             }
         }
         [of_x, of_weight, of_bias]
+    }
+}
+
+/// Rows of `k` values as the columns of a right factor.
+fn columns<F: Factor>(values: &[f32], k: usize) -> Right<'_, F> {
+    Right::Columns {
+        values,
+        k,
+        stride: k,
     }
 }
 

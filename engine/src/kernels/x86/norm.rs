@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
+use super::gemm::at_least;
 use super::math::{sigmoid, sum_of};
 
 /// Group normalisation, scale and shift per channel, then `SiLU`.
@@ -137,8 +138,7 @@ impl LayerNorm {
     fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
         let (length, width) = (x.shape[1], x.shape[2]);
         let mut y = vec![0.0; x.data.len()];
-        let rows = x.data.chunks_exact(width).zip(y.chunks_exact_mut(width));
-        for (row, (x, y)) in rows.enumerate() {
+        let one = |(row, (x, y)): (usize, (&[f32], &mut [f32]))| {
             let (mean, inverse) = moments(x, self.epsilon);
             let start = row / length * width % scale.data.len();
             let scale = &scale.data[start..start + width];
@@ -146,7 +146,13 @@ impl LayerNorm {
             for (((x, y), scale), shift) in x.iter().zip(y).zip(scale).zip(shift) {
                 *y = ((x - mean) * inverse).mul_add(self.plus + scale, *shift);
             }
-        }
+        };
+        x.data
+            .par_chunks_exact(width)
+            .zip(y.par_chunks_exact_mut(width))
+            .enumerate()
+            .with_min_len(at_least(width))
+            .for_each(one);
         y
     }
 
