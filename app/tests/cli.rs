@@ -496,3 +496,91 @@ fn traces_and_devices_are_written() {
             .contains("processor")
     );
 }
+
+const TOKENIZER: &str = r#"{
+  "kind": "vae", "seed": 3,
+  "vae": { "codebook_dim": 8, "patch_size": 16, "stem": 8, "base_ch": 24,
+    "encoder_res_blocks": 1, "decoder_res_blocks": 1, "encoder_ch_mult": [1, 1], "decoder_ch_mult": [1, 1] },
+  "optimizer": { "ema_decay": 0.9, "workers": 2 },
+  "phases": [ { "steps": 60, "batch": 2, "scale_count": 3, "ratios": [1.0, 1.5], "learning_rate": [0.002, 0.0] } ],
+  "log_every": 3, "save_every": 5
+}"#;
+
+fn train(folder: &Path, out: &str) -> Command {
+    let mut command = program();
+    command.current_dir(folder).args([
+        "train", "--config", "vae.json", "--resume", "--device", "cpu", "--out", out,
+    ]);
+    command.stdout(std::process::Stdio::null());
+    command
+}
+
+/// Step and gradient norm of every log line, as written. Times differ from run to run, and the loss is a mean
+/// since the line before or the stop.
+fn logged(folder: &Path) -> Vec<[String; 2]> {
+    let text = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
+    let line = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        ["step", "gradient_norm"].map(|name| line[name].to_string())
+    };
+    text.lines().map(line).collect()
+}
+
+/// A run that is killed again and again ends with the same bytes as one that was not, and so does its log.
+#[test]
+fn a_killed_run_goes_on_to_the_same_end() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("vae.json"), TOKENIZER).unwrap();
+    assert!(train(folder.path(), "whole").status().unwrap().success());
+    let mut killed = 0;
+    for attempt in 0_u64..40 {
+        let mut running = train(folder.path(), "parts").spawn().unwrap();
+        // Between 60 and 500 ms, in no order.
+        std::thread::sleep(std::time::Duration::from_millis(60 + attempt * 167 % 440));
+        if running.try_wait().unwrap().is_some() {
+            break;
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+        killed += 1;
+    }
+    assert!(killed > 2, "only {killed} runs were killed");
+    assert!(train(folder.path(), "parts").status().unwrap().success());
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    let weights = |folder: &Path| std::fs::read(folder.join("vae.safetensors")).unwrap();
+    assert!(weights(&whole) == weights(&parts));
+    assert_eq!(logged(&whole).len(), 20);
+    assert_eq!(logged(&whole), logged(&parts));
+}
+
+#[test]
+fn a_run_is_drawn_as_curves() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let report = |args: &[&str]| {
+        let mut command = program();
+        command
+            .current_dir(folder.path())
+            .args(["train", "report"])
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    check(&report(&["run"]), 1, &["log.jsonl"]);
+    let line = r#"{"step":20,"steps":40,"loss":0.5,"learning_rate":0.001,"gradient_norm":0.2,"pictures_per_sec":60.0,"eta_secs":9.0,"bit_accuracy":[0.9,0.8],"scale_loss":[0.4,0.6]}"#;
+    std::fs::write(run.join("log.jsonl"), format!("nonsense\n{line}\n")).unwrap();
+    check(&report(&["run"]), 1, &["log.jsonl", "line 1"]);
+    // A line that was cut off by a stop is no matter.
+    std::fs::write(run.join("log.jsonl"), format!("{line}\n{line}\n{{\"st")).unwrap();
+    check(&report(&["run", "--out", "curves.txt"]), 2, &["curves.txt"]);
+    assert!(report(&["run"]).status.success());
+    let svg = std::fs::read_to_string(run.join("report.svg")).unwrap();
+    assert!(
+        svg.contains("bits right") && svg.contains("scale 2"),
+        "{svg}"
+    );
+    assert!(report(&["run", "--out", "curves.png"]).status.success());
+    let picture = image::open(folder.path().join("curves.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (1200, 720));
+}

@@ -16,6 +16,7 @@ mod eval;
 mod import;
 mod models;
 mod places;
+mod report;
 mod trace;
 mod train;
 mod values;

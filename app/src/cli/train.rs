@@ -7,7 +7,7 @@ use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::train::{self, Limits, Progress, TrainConfig};
 
-use super::{CliError, values};
+use super::{CliError, report, values};
 use crate::memory;
 
 /// Train a picture tokenizer, or a transformer with its text encoder, on painted postcards.
@@ -17,15 +17,30 @@ use crate::memory;
 /// `--minutes` and go on later with `--resume`: the result is the same.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  infinity train --config vae.json --out runs/vae\n  infinity train --config transformer.json --out runs/transformer --resume --minutes 60"
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  infinity train --config vae.json --out runs/vae\n  infinity train --config transformer.json --out runs/transformer --resume --minutes 60\n  infinity train report runs/vae"
 )]
 pub(super) struct Args {
+    #[command(subcommand)]
+    report: Option<Report>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Report {
+    Report(report::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
     /// What to train: a JSON file such as assets/starter/training/vae.json.
-    #[arg(long)]
-    config: PathBuf,
+    #[arg(long, required = true)]
+    config: Option<PathBuf>,
     /// Folder of the run; made when it is not there.
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required = true)]
+    out: Option<PathBuf>,
     /// Go on from the checkpoint in the folder.
     #[arg(long)]
     resume: bool,
@@ -39,12 +54,18 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let config = TrainConfig::open(&args.config)?;
+    if let Some(Report::Report(args)) = &args.report {
+        return report::run(args);
+    }
+    let args = &args.run;
+    let (Some(config), Some(out)) = (&args.config, &args.out) else {
+        return Err(CliError::Usage("--config and --out are needed".to_owned()));
+    };
+    let config = TrainConfig::open(config)?;
     memory::keep_large_blocks();
-    if !args.resume && args.out.join("checkpoint.safetensors").exists() {
+    if !args.resume && out.join("checkpoint.safetensors").exists() {
         return Err(CliError::failed(format!(
-            "There is a run in this folder already. Go on with --resume or choose another folder: {:?}",
-            args.out
+            "There is a run in this folder already. Go on with --resume or choose another folder: {out:?}"
         )));
     }
     let until = match args.minutes {
@@ -66,7 +87,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     train::run(
         &config,
         &device,
-        &args.out,
+        out,
         &limits,
         &mut |progress| match progress {
             Progress::Captions { step, loss, right } => {
@@ -95,6 +116,6 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             }
         },
     )?;
-    println!("done: {:?}", args.out);
+    println!("done: {out:?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Painted batches, prepared on a thread of their own.
+//! Painted batches, and what is made of them, prepared on a thread of their own.
 //!
 //! Batch `n` is a pure function of the seed and `n`, so a resumed run sees the
 //! same pictures as one that never stopped.
@@ -79,23 +79,27 @@ pub fn make_batch(
     Ok(Some(batch))
 }
 
-/// Starts the thread; batches come in order from `first_step`, at most three ahead.
+/// Starts a thread that gives `make` one batch number after the other from `first_step` on, at most three
+/// ahead, until it gives nothing or an error.
 ///
 /// # Errors
 /// [`EngineError::Internal`] when the system gives no thread.
-pub fn start(
-    seed: u64,
+pub fn start<T: Send + 'static>(
     first_step: u64,
-    phases: Vec<Phase>,
-    pool: u64,
-) -> Result<Receiver<Result<Batch, EngineError>>, EngineError> {
+    mut make: impl FnMut(u64) -> Result<Option<T>, EngineError> + Send + 'static,
+) -> Result<Receiver<Result<T, EngineError>>, EngineError> {
     let (sender, receiver) = bounded(3);
+    let failed = |error: &dyn std::fmt::Display| {
+        EngineError::internal(format!("starting the painter: {error}"))
+    };
+    // One core: the others are busy with updates.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.map_err(|error| failed(&error))?;
     std::thread::Builder::new()
         .name("painter".to_owned())
         .spawn(move || {
-            let mut step = first_step;
-            loop {
-                let made = match make_batch(seed, step, &phases, pool) {
+            for step in first_step.. {
+                let made = match pool.install(|| make(step)) {
                     Ok(Some(batch)) => Ok(batch),
                     Ok(None) => return,
                     Err(error) => Err(error),
@@ -104,9 +108,8 @@ pub fn start(
                 if sender.send(made).is_err() || failed {
                     return;
                 }
-                step += 1;
             }
         })
-        .map_err(|error| EngineError::internal(format!("starting the painter: {error}")))?;
+        .map_err(|error| failed(&error))?;
     Ok(receiver)
 }

@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod config;
+mod course;
 pub mod feed;
 pub mod optimizer;
 pub mod parallel;
@@ -208,13 +209,4 @@ fn refuse_other_network(path: &Path, wrong: Vec<String>) -> Result<(), EngineErr
         },
         path: path.to_owned(),
     })
-}
-
-fn diverged(step: u64, scale: Option<usize>) -> EngineError {
-    let place = scale.map_or(String::new(), |index| format!(", scale {}", index + 1));
-    EngineError::NotFinite {
-        what: format!("loss of batch {step}{place}"),
-        advice: "The last checkpoint is whole; go on from it with a lower learning rate."
-            .to_owned(),
-    }
 }

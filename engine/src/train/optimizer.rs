@@ -140,9 +140,8 @@ impl AdamW {
 
     /// One update of the master weights; returns the gradient norm before clipping.
     ///
-    /// # Errors
-    /// [`EngineError::NotFinite`] when a gradient is not finite (nothing is changed then).
-    pub fn update(&mut self, rows: &Rows, learning_rate: f32) -> Result<f32, EngineError> {
+    /// `None`, and nothing is changed, when a gradient is not finite.
+    pub fn update(&mut self, rows: &Rows, learning_rate: f32) -> Option<f32> {
         let square: f64 = rows
             .par_iter()
             .flatten()
@@ -156,10 +155,7 @@ impl AdamW {
             .sum();
         let norm = square.sqrt() as f32;
         if !norm.is_finite() {
-            return Err(EngineError::NotFinite {
-                what: format!("gradients of step {}", self.step + 1),
-                advice: "Use a lower learning rate.".to_owned(),
-            });
+            return None;
         }
         self.step += 1;
         let clip = (self.config.clip_norm / norm.max(1e-12)).min(1.0);
@@ -196,7 +192,7 @@ impl AdamW {
                     *average = keep * *average + (1.0 - keep) * weight;
                 }
             });
-        Ok(norm)
+        Some(norm)
     }
 
     /// Puts the master weights into `network`.

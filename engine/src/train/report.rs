@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::api::{EngineError, Rgb8Image};
 use crate::weights::atomic_write;
 
 /// One line of `log.jsonl`.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Updates made.
     pub step: u64,
@@ -27,13 +27,13 @@ pub struct LogLine {
     /// Seconds to go at this pace.
     pub eta_secs: f32,
     /// Peak signal-to-noise ratio in dB, for a tokenizer.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psnr: Option<f32>,
     /// Share of bits predicted right, per scale, for a transformer.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bit_accuracy: Vec<f32>,
     /// Cross entropy per bit, per scale, for a transformer.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scale_loss: Vec<f32>,
 }
 
@@ -52,6 +52,34 @@ pub fn append_line(path: &Path, line: &LogLine) -> Result<(), EngineError> {
         .open(path)
         .map_err(wrong)?;
     file.write_all(text.as_bytes()).map_err(wrong)
+}
+
+/// The lines of a run's log, `log.jsonl`; a last line that was cut off is left out.
+///
+/// # Errors
+/// [`EngineError::Read`] with the path, [`EngineError::BadModel`] with the line that makes no sense.
+pub fn read_log(path: &Path) -> Result<Vec<LogLine>, EngineError> {
+    let text = std::fs::read_to_string(path).map_err(|error| EngineError::read(path, error))?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let line = |(index, line): (usize, &str)| {
+        serde_json::from_str(line)
+            .map_err(|error| EngineError::bad_config(path, format!("line {}: {error}", index + 1)))
+    };
+    whole.lines().enumerate().map(line).collect()
+}
+
+/// Takes out of the log what came after `step`: a run that was killed goes on from there.
+pub(super) fn cut_log(path: &Path, step: u64) -> Result<(), EngineError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut kept = String::new();
+    for line in read_log(path)?.iter().filter(|line| line.step <= step) {
+        let line = serde_json::to_string(line);
+        kept.push_str(&line.map_err(|error| EngineError::internal(error.to_string()))?);
+        kept.push('\n');
+    }
+    atomic_write(path, kept.as_bytes())
 }
 
 /// Counts pictures and time between log lines.

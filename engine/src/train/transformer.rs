@@ -5,17 +5,17 @@ use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use rayon::prelude::*;
 
 use super::checkpoint::Checkpoint;
-use super::config::{Phase, TransformerLossConfig, place_of};
+use super::config::{Phase, TransformerLossConfig};
+use super::course::{self, Course, Measures, Subject};
 use super::feed::{self, Batch};
 use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
-use super::report::{LogLine, Pace, append_line, write_sheet};
+use super::report::write_sheet;
 use super::self_correction::{Lesson, flip_at_random, lesson};
 use super::text_probe::TextProbe;
 use super::transformer_loss::{BitLoss, bit_loss};
-use super::{Limits, Progress, parallel};
+use super::{Limits, Progress};
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::generate::Bundle;
 use crate::model::{ModelConfig, Transformer};
@@ -153,109 +153,144 @@ pub fn run(
         .collect();
     drop(learner);
 
-    let steps: u64 = run.phases.iter().map(|phase| phase.steps).sum();
-    let batches = feed::start(
-        run.seed,
-        optimizer.steps(),
-        run.phases.to_vec(),
-        run.loss.pool,
+    let mut teacher = Teacher {
+        seed: run.seed,
+        vae: run.vae.clone(),
+        transformer: run.transformer.clone(),
+        loss: run.loss.clone(),
+        phases: run.phases.to_vec(),
+        features: FeatureCache::default(),
+    };
+    let batches = feed::start(optimizer.steps(), move |step| teacher.prepare(step))?;
+    let subject = Drawer {
+        run,
+        text_config: &text_config,
+        tokenizer: &tokenizer,
+        device,
+        training: &training,
+        out,
+    };
+    let course = Course {
+        optimizer: run.optimizer,
+        phases: run.phases,
+        warmup: WARMUP_STEPS,
+        log_every: run.log_every,
+        save_every: run.save_every,
+    };
+    let whole = optimizer.steps() == run.phases.iter().map(|phase| phase.steps).sum::<u64>();
+    let optimizer = course::run(
+        &subject,
+        &course,
+        &mut replicas,
+        optimizer,
+        &batches,
+        &training,
+        out,
+        limits,
+        progress,
     )?;
-    let mut features = FeatureCache::default();
-    let mut pace = Pace::default();
-    for batch in &batches {
-        let batch = batch?;
-        let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else {
-            break;
-        };
-        let lessons = lessons(run, &batch, &features.of(run.vae, &batch)?);
-        let parts = parallel::parts(batch.images.len(), replicas.len());
-        let (rows, results) = parallel::update(
-            &mut replicas,
-            run.optimizer.precision,
-            &parts,
-            |learner, part| {
-                optimizer.copy_to(learner, &training);
-                let lessons = &lessons[part.clone()];
-                let text = encode_captions(run, &tokenizer, learner, &batch, part)?;
-                let condition = learner.transformer.condition(text.padded, &text.lens);
-                let inputs = input_tensor(lessons, run.transformer.token_bits(), &training);
-                let logits = learner
-                    .transformer
-                    .forward_all(&condition, inputs, &batch.schedule);
-                let loss = bit_loss(logits, lessons);
-                let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
-                let value: f32 = total.clone().into_scalar();
-                if !value.is_finite() {
-                    let by_scale = BitLoss::by_scale(&loss.per_bit, &batch.schedule);
-                    return Err(super::diverged(
-                        batch.step,
-                        by_scale.iter().position(|v| !v.is_finite()),
-                    ));
-                }
-                Ok((gradient_rows(learner, &total.backward())?, (value, loss)))
-            },
-        )?;
-        let norm = optimizer.update(&rows, place.learning_rate)?;
-        pace.count(batch.images.len());
-        let step = optimizer.steps();
-        if step.is_multiple_of(run.log_every) || step == steps {
-            let (pictures_per_sec, secs_per_step) = pace.take();
-            let line = LogLine {
-                step,
-                steps,
-                loss: mean_over(&parts, results.iter().map(|(value, _)| vec![*value]))[0],
-                learning_rate: place.learning_rate,
-                gradient_norm: norm,
-                pictures_per_sec,
-                eta_secs: (steps - step) as f32 * secs_per_step,
-                bit_accuracy: mean_over(
-                    &parts,
-                    results
-                        .iter()
-                        .map(|(_, loss)| BitLoss::by_scale(&loss.right, &batch.schedule)),
-                ),
-                scale_loss: mean_over(
-                    &parts,
-                    results
-                        .iter()
-                        .map(|(_, loss)| BitLoss::by_scale(&loss.per_bit, &batch.schedule)),
-                ),
-                ..LogLine::default()
-            };
-            append_line(&out.join("log.jsonl"), &line)?;
-            progress(&Progress::Line(line));
-        }
-        let stopping = limits.reached();
-        if step.is_multiple_of(run.save_every) || step == steps || stopping {
-            Checkpoint {
-                step,
-                state: optimizer.state(),
-            }
-            .save(&checkpoint_path)?;
-            let mut average = Learner {
-                transformer: Transformer::new(run.transformer, device, usize::MAX),
-                text: T5Encoder::new(&text_config, device),
-            };
-            optimizer.copy_average_to(&mut average, device);
-            let mut bundle = Bundle::from_parts(
-                average.transformer,
-                run.vae.clone(),
-                average.text,
-                PromptTokenizer::open(
-                    &text_folder.join("tokenizer.json"),
-                    run.transformer.text_maxlen,
-                )?,
-                super::starter_description(run.transformer, run.vae, place.phase.scale_count)?,
-                &model,
-            )?;
-            bundle.save(&model)?;
-            sheet(&bundle, &out.join("sheet.png"))?;
-        }
-        if stopping {
-            break;
-        }
+    // A run that was killed after its last checkpoint still lacks the model.
+    if let (true, Some(last)) = (whole, run.phases.last()) {
+        subject.save(&optimizer, last)?;
     }
     Ok(())
+}
+
+/// The transformer with its text encoder as a subject of the loop.
+struct Drawer<'a> {
+    run: &'a TransformerRun<'a>,
+    text_config: &'a T5Config,
+    tokenizer: &'a PromptTokenizer,
+    device: &'a Device,
+    training: &'a Device,
+    out: &'a Path,
+}
+
+impl Subject for Drawer<'_> {
+    type Network = Learner;
+    type Prepared = (Batch, Vec<Lesson>);
+
+    fn batch<'a>(&self, (batch, _): &'a (Batch, Vec<Lesson>)) -> &'a Batch {
+        batch
+    }
+
+    fn learn(
+        &self,
+        learner: &Learner,
+        (batch, lessons): &(Batch, Vec<Lesson>),
+        part: Range<usize>,
+    ) -> Result<(Tensor<1>, Measures), EngineError> {
+        let (run, lessons) = (self.run, &lessons[part.clone()]);
+        let text = encode_captions(run, self.tokenizer, learner, batch, part)?;
+        let condition = learner.transformer.condition(text.padded, &text.lens);
+        let inputs = input_tensor(lessons, run.transformer.token_bits(), self.training);
+        let logits = learner
+            .transformer
+            .forward_all(&condition, inputs, &batch.schedule);
+        let loss = bit_loss(logits, lessons);
+        let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
+        let measures = Measures {
+            loss: total.clone().into_scalar(),
+            mean_square: None,
+            bit_accuracy: BitLoss::by_scale(&loss.right, &batch.schedule),
+            scale_loss: BitLoss::by_scale(&loss.per_bit, &batch.schedule),
+        };
+        Ok((total, measures))
+    }
+
+    fn save(&self, optimizer: &AdamW, phase: &Phase) -> Result<(), EngineError> {
+        let (run, model) = (self.run, self.out.join("model"));
+        let mut average = Learner {
+            transformer: Transformer::new(run.transformer, self.device, usize::MAX),
+            text: T5Encoder::new(self.text_config, self.device),
+        };
+        optimizer.copy_average_to(&mut average, self.device);
+        let mut bundle = Bundle::from_parts(
+            average.transformer,
+            run.vae.clone(),
+            average.text,
+            PromptTokenizer::open(
+                &model.join("text/tokenizer.json"),
+                run.transformer.text_maxlen,
+            )?,
+            super::starter_description(run.transformer, run.vae, phase.scale_count)?,
+            &model,
+        )?;
+        bundle.save(&model)?;
+        sheet(&bundle, &self.out.join("sheet.png"))
+    }
+}
+
+/// Prepares batches with their lessons, on the thread that paints.
+struct Teacher {
+    seed: u64,
+    vae: Vae,
+    transformer: ModelConfig,
+    loss: TransformerLossConfig,
+    phases: Vec<Phase>,
+    features: FeatureCache,
+}
+
+impl Teacher {
+    fn prepare(&mut self, step: u64) -> Result<Option<(Batch, Vec<Lesson>)>, EngineError> {
+        let Some(batch) = feed::make_batch(self.seed, step, &self.phases, self.loss.pool)? else {
+            return Ok(None);
+        };
+        let features = self.features.of(&self.vae, &batch)?;
+        let one = |(index, map): (usize, &Vec<f32>)| {
+            let stream = Stream::new(self.seed ^ 0xF11B, batch.step << 16 | index as u64);
+            let flip = flip_at_random(self.loss.flip_strength, self.loss.flip_scales, stream);
+            lesson(
+                map,
+                self.transformer.codebook_dim,
+                &batch.schedule.scales,
+                self.transformer.patchify,
+                flip,
+            )
+        };
+        let lessons = features.iter().enumerate().map(one).collect();
+        Ok(Some((batch, lessons)))
+    }
 }
 
 /// Writes the word list of the run to `folder` and gives the sizes of its text encoder.
@@ -328,7 +363,12 @@ fn learn_captions(
         )?;
         let part = 1.0 - step as f32 / run.loss.caption_steps as f32;
         let warm = ((step + 1) as f32 / WARMUP_STEPS as f32).min(1.0);
-        optimizer.update(&rows, PROBE_RATE * part * warm)?;
+        if optimizer.update(&rows, PROBE_RATE * part * warm).is_none() {
+            return Err(EngineError::NotFinite {
+                what: format!("gradient of caption step {}", step + 1),
+                advice: "Start anew with another seed.".to_owned(),
+            });
+        }
         optimizer.copy_to(
             &mut Probed {
                 text,
@@ -388,25 +428,6 @@ impl FeatureCache {
     }
 }
 
-fn lessons(run: &TransformerRun<'_>, batch: &Batch, features: &[Vec<f32>]) -> Vec<Lesson> {
-    let config = run.transformer;
-    features
-        .par_iter()
-        .enumerate()
-        .map(|(index, map)| {
-            let stream = Stream::new(run.seed ^ 0xF11B, batch.step << 16 | index as u64);
-            let flip = flip_at_random(run.loss.flip_strength, run.loss.flip_scales, stream);
-            lesson(
-                map,
-                config.codebook_dim,
-                &batch.schedule.scales,
-                config.patchify,
-                flip,
-            )
-        })
-        .collect()
-}
-
 /// Text features of the batch's captions; some rows replaced by "no text" (spec section 8.2).
 fn encode_captions(
     run: &TransformerRun<'_>,
@@ -444,20 +465,6 @@ fn encode_captions(
         padded: kept + nothing * mask,
         lens: text.lens,
     })
-}
-
-/// Mean of rows of numbers, weighted by the length of their parts.
-fn mean_over(parts: &[Range<usize>], rows: impl Iterator<Item = Vec<f32>>) -> Vec<f32> {
-    let total: usize = parts.iter().map(ExactSizeIterator::len).sum();
-    let mut mean = Vec::new();
-    for (row, part) in rows.zip(parts) {
-        mean.resize(row.len(), 0.0);
-        let share = part.len() as f32 / total.max(1) as f32;
-        mean.iter_mut()
-            .zip(row)
-            .for_each(|(a, b): (&mut f32, f32)| *a += share * b);
-    }
-    mean
 }
 
 fn input_tensor(lessons: &[Lesson], bits: usize, device: &Device) -> Option<Tensor<3>> {

@@ -1,15 +1,18 @@
 //! Training the picture tokenizer on painted postcards.
 
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::checkpoint::Checkpoint;
-use super::config::{Phase, VaeLossConfig, place_of};
-use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
-use super::report::{LogLine, Pace, append_line, write_sheet};
+use super::config::{Phase, VaeLossConfig};
+use super::course::{self, Course, Measures, Subject};
+use super::feed::{self, Batch};
+use super::optimizer::{AdamW, AdamWConfig};
+use super::report::write_sheet;
 use super::vae_loss::vae_loss;
-use super::{Limits, Progress, feed, parallel};
+use super::{Limits, Progress};
 use crate::api::{EngineError, Rgb8Image};
 use crate::postcards::{Postcard, Split, paint};
 use crate::random::Stream;
@@ -72,81 +75,34 @@ pub fn run(
         let wrong = optimizer.restore(saved.state, saved.step);
         super::refuse_other_network(&checkpoint_path, wrong)?;
     }
-    let steps: u64 = run.phases.iter().map(|phase| phase.steps).sum();
-    let batches = feed::start(run.seed, optimizer.steps(), run.phases.to_vec(), 0)?;
-    let mut pace = Pace::default();
-    let (mut loss_sum, mut square_sum, mut counted) = (0.0_f32, 0.0_f32, 0_u32);
-    for batch in &batches {
-        let batch = batch?;
-        let Some(place) = place_of(run.phases, batch.step, WARMUP_STEPS) else {
-            break;
-        };
-        let kept = kept_scales(
-            run.seed,
-            batch.step,
-            &batch.schedule.scales,
-            run.loss.scale_drop,
-        );
-        let parts = parallel::parts(batch.images.len(), replicas.len());
-        let (rows, results) = parallel::update(
-            &mut replicas,
-            run.optimizer.precision,
-            &parts,
-            |vae, part| {
-                optimizer.copy_to(vae, &training);
-                let pixels = pixels_from_images(&batch.images[part], &training);
-                let loss = vae_loss(vae, pixels, &batch.schedule.scales, &kept, run.loss);
-                let values: (f32, f32) = (
-                    loss.total.clone().into_scalar(),
-                    loss.mean_square.into_scalar(),
-                );
-                if !values.0.is_finite() {
-                    return Err(super::diverged(batch.step, None));
-                }
-                Ok((gradient_rows(vae, &loss.total.backward())?, values))
-            },
-        )?;
-        let norm = optimizer.update(&rows, place.learning_rate)?;
-        for ((value, square), part) in results.into_iter().zip(&parts) {
-            let share = part.len() as f32 / batch.images.len() as f32;
-            loss_sum += share * value;
-            square_sum += share * square;
-        }
-        counted += 1;
-        pace.count(batch.images.len());
-        let step = optimizer.steps();
-        if step.is_multiple_of(run.log_every) || step == steps {
-            let (pictures_per_sec, secs_per_step) = pace.take();
-            let line = LogLine {
-                step,
-                steps,
-                loss: loss_sum / counted as f32,
-                learning_rate: place.learning_rate,
-                gradient_norm: norm,
-                pictures_per_sec,
-                eta_secs: (steps - step) as f32 * secs_per_step,
-                psnr: Some(psnr_from_square(square_sum / counted as f32)),
-                ..LogLine::default()
-            };
-            (loss_sum, square_sum, counted) = (0.0, 0.0, 0);
-            append_line(&out.join("log.jsonl"), &line)?;
-            progress(&Progress::Line(line));
-        }
-        let stopping = limits.reached();
-        if step.is_multiple_of(run.save_every) || step == steps || stopping {
-            Checkpoint {
-                step,
-                state: optimizer.state(),
-            }
-            .save(&checkpoint_path)?;
-            let mut drawn = Vae::new(run.vae, device, usize::MAX);
-            optimizer.copy_average_to(&mut drawn, device);
-            sheet(&drawn, place.phase.scale_count, &out.join("sheet.png"))?;
-        }
-        if stopping {
-            break;
-        }
-    }
+    let (seed, phases) = (run.seed, run.phases.to_vec());
+    let batches = feed::start(optimizer.steps(), move |step| {
+        feed::make_batch(seed, step, &phases, 0)
+    })?;
+    let subject = Tokenizer {
+        run,
+        device,
+        training: &training,
+        out,
+    };
+    let course = Course {
+        optimizer: run.optimizer,
+        phases: run.phases,
+        warmup: WARMUP_STEPS,
+        log_every: run.log_every,
+        save_every: run.save_every,
+    };
+    let optimizer = course::run(
+        &subject,
+        &course,
+        &mut replicas,
+        optimizer,
+        &batches,
+        &training,
+        out,
+        limits,
+        progress,
+    )?;
     let mut trained = Vae::new(run.vae, device, usize::MAX);
     optimizer.copy_average_to(&mut trained, device);
     super::save_network(&mut trained, &out.join("vae.safetensors"))?;
@@ -154,6 +110,47 @@ pub fn run(
         .map_err(|error| EngineError::internal(error.to_string()))?;
     atomic_write(out.join("vae.json"), &sizes)?;
     Ok(trained)
+}
+
+/// The tokenizer as a subject of the loop.
+struct Tokenizer<'a> {
+    run: &'a VaeRun<'a>,
+    device: &'a Device,
+    training: &'a Device,
+    out: &'a Path,
+}
+
+impl Subject for Tokenizer<'_> {
+    type Network = Vae;
+    type Prepared = Batch;
+
+    fn batch<'a>(&self, prepared: &'a Batch) -> &'a Batch {
+        prepared
+    }
+
+    fn learn(
+        &self,
+        vae: &Vae,
+        batch: &Batch,
+        part: Range<usize>,
+    ) -> Result<(Tensor<1>, Measures), EngineError> {
+        let (run, scales) = (self.run, &batch.schedule.scales);
+        let kept = kept_scales(run.seed, batch.step, scales, run.loss.scale_drop);
+        let pixels = pixels_from_images(&batch.images[part], self.training);
+        let loss = vae_loss(vae, pixels, scales, &kept, run.loss);
+        let measures = Measures {
+            loss: loss.total.clone().into_scalar(),
+            mean_square: Some(loss.mean_square.into_scalar()),
+            ..Measures::default()
+        };
+        Ok((loss.total, measures))
+    }
+
+    fn save(&self, optimizer: &AdamW, phase: &Phase) -> Result<(), EngineError> {
+        let mut drawn = Vae::new(self.run.vae, self.device, usize::MAX);
+        optimizer.copy_average_to(&mut drawn, self.device);
+        sheet(&drawn, phase.scale_count, &self.out.join("sheet.png"))
+    }
 }
 
 /// Which scales take part in this update; the last always does.

@@ -1,0 +1,229 @@
+//! The loop that every training run goes through: batches in, updates, log lines, checkpoints.
+
+use std::ops::Range;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use crossbeam_channel::Receiver;
+
+use super::checkpoint::Checkpoint;
+use super::config::{Phase, place_of};
+use super::feed::Batch;
+use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
+use super::parallel;
+use super::report::{self, LogLine, Pace};
+use super::{Limits, Progress};
+use crate::api::EngineError;
+use crate::weights::Network;
+
+/// How long a run is and what it keeps.
+pub(super) struct Course<'a> {
+    /// Optimizer.
+    pub(super) optimizer: &'a AdamWConfig,
+    /// The run.
+    pub(super) phases: &'a [Phase],
+    /// Updates in which the learning rate rises from nothing.
+    pub(super) warmup: u64,
+    /// Steps between log lines.
+    pub(super) log_every: u64,
+    /// Steps between checkpoints and sheets.
+    pub(super) save_every: u64,
+}
+
+/// What one kind of run adds to the loop.
+pub(super) trait Subject: Sync {
+    /// What learns.
+    type Network: Network + Send;
+    /// A batch with all that is made of it before the update.
+    type Prepared: Send + Sync;
+
+    /// The pictures of a batch.
+    fn batch<'a>(&self, prepared: &'a Self::Prepared) -> &'a Batch;
+
+    /// Loss and measures of a part of a batch.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] when the device fails.
+    fn learn(
+        &self,
+        network: &Self::Network,
+        prepared: &Self::Prepared,
+        part: Range<usize>,
+    ) -> Result<(Tensor<1>, Measures), EngineError>;
+
+    /// Writes the weights and a sheet of pictures.
+    ///
+    /// # Errors
+    /// [`EngineError::Write`] with the path.
+    fn save(&self, optimizer: &AdamW, phase: &Phase) -> Result<(), EngineError>;
+}
+
+/// What is told of a part of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Measures {
+    /// The loss.
+    pub(super) loss: f32,
+    /// Mean squared difference of pixels in [-1, 1], for a tokenizer.
+    pub(super) mean_square: Option<f32>,
+    /// Share of bits predicted right, per scale, for a transformer.
+    pub(super) bit_accuracy: Vec<f32>,
+    /// Cross entropy per bit, per scale, for a transformer.
+    pub(super) scale_loss: Vec<f32>,
+}
+
+impl Measures {
+    /// Adds `share` of `other`; starts over where the number of scales has changed.
+    fn add(&mut self, share: f32, other: &Self) {
+        self.loss += share * other.loss;
+        if let Some(square) = other.mean_square {
+            *self.mean_square.get_or_insert(0.0) += share * square;
+        }
+        for (sum, row) in [
+            (&mut self.bit_accuracy, &other.bit_accuracy),
+            (&mut self.scale_loss, &other.scale_loss),
+        ] {
+            sum.resize(row.len(), 0.0);
+            for (sum, value) in sum.iter_mut().zip(row) {
+                *sum += share * value;
+            }
+        }
+    }
+
+    /// What is not a number, as words: the first such scale, if one is known.
+    fn wrong(&self) -> Option<String> {
+        let scale = self.scale_loss.iter().position(|value| !value.is_finite());
+        match scale {
+            Some(index) => Some(format!(", scale {}", index + 1)),
+            None => (!self.loss.is_finite()).then(String::new),
+        }
+    }
+}
+
+/// Trains `replicas`, which are equal, until the phases end, the limits are reached or the user stops.
+///
+/// `saved` is the checkpoint to go on from.
+///
+/// # Errors
+/// File errors; [`EngineError::NotFinite`] when the loss or a gradient is not a number: the last checkpoint
+/// and the weights beside it stay as they were.
+pub(super) fn run<S: Subject>(
+    subject: &S,
+    course: &Course<'_>,
+    replicas: &mut [S::Network],
+    mut optimizer: AdamW,
+    batches: &Receiver<Result<S::Prepared, EngineError>>,
+    training: &Device,
+    out: &Path,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<AdamW, EngineError> {
+    let log = out.join("log.jsonl");
+    let steps: u64 = course.phases.iter().map(|phase| phase.steps).sum();
+    let mut last_saved = optimizer.steps();
+    let mut pace = Pace::default();
+    let mut sum = Measures::default();
+    let mut counted = 0_u32;
+    report::cut_log(&log, optimizer.steps())?;
+    for prepared in batches {
+        let prepared = prepared?;
+        let batch = subject.batch(&prepared);
+        let Some(place) = place_of(course.phases, batch.step, course.warmup) else {
+            break;
+        };
+        let not_finite = |part: Range<usize>, what: &str| EngineError::NotFinite {
+            what: format!("{what} (pictures {:?})", &batch.card_seeds[part]),
+            advice: if last_saved == 0 {
+                "No checkpoint was written yet; start anew with a lower learning rate.".to_owned()
+            } else {
+                format!(
+                    "The checkpoint of step {last_saved} is whole; go on from it with a lower learning rate."
+                )
+            },
+        };
+        let parts = parallel::parts(batch.images.len(), replicas.len());
+        let (rows, results) = parallel::update(
+            replicas,
+            course.optimizer.precision,
+            &parts,
+            |network, part| {
+                optimizer.copy_to(network, training);
+                let (loss, measures) = subject.learn(network, &prepared, part.clone())?;
+                if let Some(scale) = measures.wrong() {
+                    let what = format!("loss of step {}{scale}", batch.step + 1);
+                    return Err(not_finite(part, &what));
+                }
+                Ok((gradient_rows(network, &loss.backward())?, measures))
+            },
+        )?;
+        let Some(norm) = optimizer.update(&rows, place.learning_rate) else {
+            let what = format!("gradient of step {}", batch.step + 1);
+            return Err(not_finite(0..batch.images.len(), &what));
+        };
+        for (measures, part) in results.iter().zip(&parts) {
+            if measures.scale_loss.len() != sum.scale_loss.len() {
+                (sum, counted) = (Measures::default(), 0);
+            }
+            sum.add(part.len() as f32 / batch.images.len() as f32, measures);
+        }
+        counted += 1;
+        pace.count(batch.images.len());
+        let step = optimizer.steps();
+        if step.is_multiple_of(course.log_every) || step == steps {
+            let mut mean = Measures::default();
+            mean.add(1.0 / counted as f32, &sum);
+            (sum, counted) = (Measures::default(), 0);
+            let (pictures_per_sec, secs_per_step) = pace.take();
+            let line = LogLine {
+                step,
+                steps,
+                loss: mean.loss,
+                learning_rate: place.learning_rate,
+                gradient_norm: norm,
+                pictures_per_sec,
+                eta_secs: (steps - step) as f32 * secs_per_step,
+                psnr: mean.mean_square.map(super::vae::psnr_from_square),
+                bit_accuracy: mean.bit_accuracy,
+                scale_loss: mean.scale_loss,
+            };
+            report::append_line(&log, &line)?;
+            progress(&Progress::Line(line));
+        }
+        let stopping = limits.reached();
+        if step.is_multiple_of(course.save_every) || step == steps || stopping {
+            Checkpoint {
+                step,
+                state: optimizer.state(),
+            }
+            .save(&out.join("checkpoint.safetensors"))?;
+            last_saved = step;
+            subject.save(&optimizer, place.phase)?;
+        }
+        if stopping {
+            break;
+        }
+    }
+    Ok(optimizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Measures;
+
+    #[test]
+    fn measures_are_weighted_and_wrong_scales_named() {
+        let measures = |loss: f32, scales: [f32; 2]| Measures {
+            loss,
+            mean_square: Some(2.0),
+            bit_accuracy: vec![0.5, 1.0],
+            scale_loss: scales.to_vec(),
+        };
+        let mut sum = Measures::default();
+        sum.add(0.25, &measures(4.0, [4.0, 8.0]));
+        sum.add(0.75, &measures(8.0, [4.0, 0.0]));
+        assert_eq!(sum, measures(7.0, [4.0, 2.0]));
+        assert_eq!(sum.wrong(), None);
+        let wrong = measures(f32::NAN, [1.0, f32::INFINITY]).wrong();
+        assert_eq!(wrong.as_deref(), Some(", scale 2"));
+        assert_eq!(measures(f32::NAN, [1.0, 1.0]).wrong().as_deref(), Some(""));
+    }
+}
