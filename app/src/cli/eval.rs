@@ -86,6 +86,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     for group in report.reconstructions.iter().chain(&report.groups) {
         print_group(group);
     }
+    println!(
+        "how often two of sixteen pictures of one prompt differ in what it leaves free (painted)"
+    );
+    for row in &report.variety {
+        println!("  {:14} {:.3} ({:.3})", row.name, row.drawn, row.painted);
+    }
     if let Some(path) = &args.sheet {
         for (index, (prompt, _)) in report.samples.iter().enumerate() {
             println!("{:2}. {prompt}", index + 1);

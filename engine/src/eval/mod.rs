@@ -4,11 +4,15 @@
 //! a prompt is followed when every attribute it names is found. Combinations
 //! never trained on are counted apart, and so are loosely worded prompts.
 
+mod variety;
+
 use serde::Serialize;
+
+pub use variety::AttributeSpread;
 
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
-use crate::postcards::{Caption, Checks, Postcard, Split, check, paint};
+use crate::postcards::{Caption, Checks, Postcard, Split, check, paint, read};
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 use crate::train::vae::{psnr_from_square, reconstruct};
@@ -107,6 +111,8 @@ pub struct EvalReport {
     pub reconstructions: [GroupScore; 2],
     /// Groups of prompts.
     pub groups: Vec<GroupScore>,
+    /// How different sixteen pictures of one loosely worded prompt are.
+    pub variety: Vec<AttributeSpread>,
     /// The first held-out prompts with their pictures, as they come.
     #[serde(skip)]
     pub samples: Vec<(String, Rgb8Image)>,
@@ -186,6 +192,14 @@ pub fn evaluate(
         }
         scores.push(score);
     }
+    let prompts = variety::prompts(spec.seed);
+    let mut drawn = Vec::new();
+    for prompt in &prompts {
+        plan.seeds = (0..variety::PICTURES as u64).collect();
+        let captions = vec![prompt.caption.clone(); variety::PICTURES];
+        let images = draw(bundle, &plan, &captions)?;
+        drawn.push(images.iter().map(read).collect());
+    }
     Ok(EvalReport {
         model: bundle.info.name.clone(),
         size_px: plan.schedule.size_px(),
@@ -193,6 +207,7 @@ pub fn evaluate(
         reconstruction_psnr,
         reconstructions,
         groups: scores,
+        variety: variety::spread(&prompts, &drawn),
         samples,
     })
 }
