@@ -166,6 +166,22 @@ fn runs_start_from_a_model() {
     assert!(error.unwrap_err().to_string().contains("nowhere"));
 }
 
+/// The bits of a picture do not change while only the decoder learns.
+#[test]
+fn a_decoder_learns_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let [vae, again] = ["vae", "again"].map(|name| folder.path().join(name));
+    small_vae(&vae);
+    let start = format!("\"start\": {vae:?}, \"loss\": {{ \"decoder_only\": true }}, \"phases\"");
+    let text = VAE.replace("\"phases\"", &start);
+    train(&config(&text, 3, &vae), &again, false, 100).unwrap();
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    let [mut before, mut after] =
+        [&vae, &again].map(|folder| open_vae(folder, &device.device).unwrap());
+    assert!(values(&mut before.encoder) == values(&mut after.encoder));
+    assert!(values(&mut before.decoder) != values(&mut after.decoder));
+}
+
 #[test]
 fn another_network_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();

@@ -49,6 +49,8 @@ pub struct VaeLossConfig {
     pub entropy: f32,
     /// Chance that a scale, but for the last, is left out.
     pub scale_drop: f32,
+    /// Train the decoder alone: the bits of a picture, which a transformer has learned, stay the same.
+    pub decoder_only: bool,
 }
 
 impl Default for VaeLossConfig {
@@ -61,6 +63,7 @@ impl Default for VaeLossConfig {
             commitment: 0.25,
             entropy: 0.02,
             scale_drop: 0.25,
+            decoder_only: false,
         }
     }
 }

@@ -160,7 +160,13 @@ pub fn vae_loss(
     kept: &[bool],
     config: &VaeLossConfig,
 ) -> VaeLoss {
-    let quantised = quantise(vae.encode(pixels.clone()), scales, kept);
+    let features = vae.encode(pixels.clone());
+    let features = if config.decoder_only {
+        features.detach()
+    } else {
+        features
+    };
+    let quantised = quantise(features, scales, kept);
     let [_, _, h, w] = pixels.dims();
     let weight = (config.detail > 0.0).then(|| detail_weight(&pixels, config.detail));
     let difference = vae.decoder.forward(quantised.latents, usize::MAX) - pixels;
