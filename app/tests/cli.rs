@@ -584,3 +584,157 @@ fn a_run_is_drawn_as_curves() {
     let picture = image::open(folder.path().join("curves.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (1200, 720));
 }
+
+const FINETUNE: &str = r#"{ "rank": 4, "alpha": 4, "steps": 40, "batch": 1, "scale_count": 3, "prior": 0,
+  "optimizer": { "weight_decay": 0, "workers": 1 }, "log_every": 1, "save_every": 4 }"#;
+
+/// A folder of noisy pictures with captions, and settings that are quickly done.
+fn own_pictures(folder: &Path) {
+    let data = folder.join("mill_pictures");
+    std::fs::create_dir(&data).unwrap();
+    for index in 0..3_u32 {
+        let path = data.join(format!("{index}.png"));
+        image::RgbImage::from_fn(90, 80, |x, y| {
+            image::Rgb([(x * (index + 2)) as u8, (y * 5) as u8, ((x ^ y) * 3) as u8])
+        })
+        .save(&path)
+        .unwrap();
+        std::fs::write(path.with_extension("txt"), "a red mill").unwrap();
+    }
+    std::fs::write(folder.join("tune.json"), FINETUNE).unwrap();
+}
+
+fn finetune(folder: &Path, out: &str) -> Command {
+    let mut command = program();
+    let args = [
+        "--data",
+        "mill_pictures",
+        "--config",
+        "tune.json",
+        "--device",
+        "cpu",
+        "--resume",
+        "--out",
+        out,
+    ];
+    command.current_dir(folder).arg("finetune").args(args);
+    command.stdout(std::process::Stdio::null());
+    command
+}
+
+/// Fifty times killed, the adapter is the same file as that of a run that was not.
+#[test]
+fn a_killed_fine_tuning_goes_on_to_the_same_end() {
+    let folder = tempfile::tempdir().unwrap();
+    own_pictures(folder.path());
+    assert!(finetune(folder.path(), "whole").status().unwrap().success());
+    let mut killed = 0;
+    for attempt in 0_u64..50 {
+        let mut running = finetune(folder.path(), "parts").spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30 + attempt * 89 % 240));
+        if running.try_wait().unwrap().is_none() {
+            running.kill().unwrap();
+            killed += 1;
+        }
+        running.wait().unwrap();
+    }
+    assert!(killed > 20, "only {killed} runs were killed");
+    assert!(finetune(folder.path(), "parts").status().unwrap().success());
+    let lora = |out: &str| std::fs::read(folder.path().join(out).join("lora.safetensors")).unwrap();
+    assert!(lora("whole") == lora("parts"));
+
+    // What it made can be drawn with, worked into a model, and is refused where it does not belong.
+    let run = |args: &[&str]| {
+        let mut command = program();
+        command
+            .current_dir(folder.path())
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let drawn = |extra: &[&str], out: &str| {
+        let usual = [
+            "draw",
+            "a red mill",
+            "--seed",
+            "1",
+            "--device",
+            "cpu",
+            "--out",
+            out,
+        ];
+        let output = run(&[&usual[..], extra].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        image::open(folder.path().join(out))
+            .unwrap()
+            .to_rgb8()
+            .into_raw()
+    };
+    let plain = drawn(&[], "plain.png");
+    assert!(drawn(&["--lora", "whole/lora.safetensors=0"], "zero.png") == plain);
+    drawn(&["--lora", "whole/lora.safetensors=0.5"], "half.png");
+    let recipe = read_recipe(&folder.path().join("half.png")).unwrap();
+    assert!((recipe.spec.loras[0].strength - 0.5).abs() < 1e-6);
+    let merged = run(&[
+        "merge",
+        "--lora",
+        "whole/lora.safetensors",
+        "--out",
+        "merged",
+    ]);
+    assert!(merged.status.success(), "{}", stderr(&merged));
+    drawn(&["--model", "merged"], "merged.png");
+    let foreign = [
+        "draw",
+        "a",
+        "--model",
+        "merged",
+        "--lora",
+        "whole/lora.safetensors",
+    ];
+    check(&run(&foreign), 1, &["lora.safetensors", "another"]);
+    let taken = [
+        "merge",
+        "--lora",
+        "whole/lora.safetensors",
+        "--out",
+        "merged",
+    ];
+    check(&run(&taken), 1, &["merged"]);
+}
+
+#[test]
+fn folders_without_use_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let finetune = |data: &str, more: &[&str]| {
+        let mut command = program();
+        let args = [
+            "finetune", "--device", "cpu", "--out", "run", "--data", data,
+        ];
+        command
+            .current_dir(folder.path())
+            .args(args)
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    check(&finetune("nowhere", &[]), 1, &["nowhere"]);
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    check(&finetune("empty", &[]), 1, &["empty", "no .png"]);
+    own_pictures(folder.path());
+    std::fs::write(folder.path().join("mill_pictures/text.png"), "no picture").unwrap();
+    let output = finetune("mill_pictures", &["--check", "--config", "tune.json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("left out") && said.contains("text.png"),
+        "{said}"
+    );
+    assert!(said.contains("3 pictures, 3 with words"), "{said}");
+    let few = finetune("mill_pictures", &["--config", "tune.json", "--rank", "0"]);
+    check(&few, 1, &["rank", "0"]);
+    std::fs::write(folder.path().join("bad.json"), "{\"rang\": 3}").unwrap();
+    let bad = finetune("mill_pictures", &["--config", "bad.json"]);
+    check(&bad, 1, &["bad.json", "rang"]);
+    assert!(!folder.path().join("run").exists());
+}

@@ -5,7 +5,55 @@ use burn::tensor::{Device, Tensor, activation};
 use crate::kernels;
 use crate::weights::{Init, Network, Slots};
 
-/// `y = x Wᵀ + b`, weights stored `[out, in]` as published.
+/// A low-rank addition to a linear layer (LoRA, Hu et al., arXiv 2106.09685): `y += scale (x Aᵀ) Bᵀ`.
+///
+/// The sum of matrices is never built: two thin products cost little and need no second set of weights.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// `A`, `[rank, in]`.
+    pub down: Tensor<2>,
+    /// `B`, `[out, rank]`.
+    pub up: Tensor<2>,
+    /// Alpha over rank, times the strength it is used with; 0 leaves the layer as it is, to the bit.
+    pub scale: f32,
+}
+
+/// `y` with the low-rank additions of `x`, in their order; both `[B, L, ..]`.
+pub fn add_low_rank(x: &Tensor<3>, mut y: Tensor<3>, additions: &[LowRank]) -> Tensor<3> {
+    for one in additions.iter().filter(|one| one.scale != 0.0) {
+        let inner = product(x.clone(), &one.down, None);
+        y = y + product(inner, &one.up, None).mul_scalar(one.scale);
+    }
+    y
+}
+
+/// `x Wᵀ + b` for `x` `[B, L, in]` and `W` `[out, in]`.
+pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<3> {
+    if let Some(y) = kernels::linear(&x, weight, bias) {
+        return y;
+    }
+    let [batch, length, inputs] = x.dims();
+    let y = x
+        .reshape([batch * length, inputs])
+        .matmul(weight.clone().transpose()); // [B*L, out]
+    let y = match bias {
+        Some(bias) => y + bias.clone().unsqueeze(),
+        None => y,
+    };
+    y.reshape([batch, length, weight.dims()[0]])
+}
+
+/// A linear layer that may take low-rank additions.
+pub struct Adaptable<'a> {
+    /// The layer's published name, `blocks.0.ffn.fc1` and the like.
+    pub name: String,
+    /// Numbers of results and of inputs.
+    pub shape: [usize; 2],
+    /// Its additions.
+    pub additions: &'a mut Vec<LowRank>,
+}
+
+/// `y = x Wᵀ + b`, weights stored `[out, in]` as published, and low-rank additions.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Tensor<2>,
@@ -13,6 +61,7 @@ pub struct Linear {
     inputs: usize,
     outputs: usize,
     init: Init,
+    additions: Vec<LowRank>,
 }
 
 impl Linear {
@@ -30,23 +79,23 @@ impl Linear {
             inputs,
             outputs,
             init,
+            additions: Vec::new(),
+        }
+    }
+
+    /// The layer as one that takes additions, under `name`.
+    pub fn adaptable(&mut self, name: String) -> Adaptable<'_> {
+        Adaptable {
+            name,
+            shape: [self.outputs, self.inputs],
+            additions: &mut self.additions,
         }
     }
 
     /// `[B, L, in]` to `[B, L, out]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        if let Some(y) = kernels::linear(&x, &self.weight, self.bias.as_ref()) {
-            return y;
-        }
-        let [batch, length, inputs] = x.dims();
-        let y = x
-            .reshape([batch * length, inputs])
-            .matmul(self.weight.clone().transpose()); // [B*L, out]
-        let y = match &self.bias {
-            Some(bias) => y + bias.clone().unsqueeze(),
-            None => y,
-        };
-        y.reshape([batch, length, self.outputs])
+        let y = product(x.clone(), &self.weight, self.bias.as_ref());
+        add_low_rank(&x, y, &self.additions)
     }
 }
 

@@ -11,3 +11,4 @@
 pub mod models;
 pub mod scripted;
 pub mod tolerance;
+pub mod windmill;

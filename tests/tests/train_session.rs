@@ -21,7 +21,7 @@ const VAE: &str = r#"{
   "vae": { "codebook_dim": 8, "patch_size": 16, "stem": 8, "base_ch": 24,
     "encoder_res_blocks": 1, "decoder_res_blocks": 1, "encoder_ch_mult": [1, 1], "decoder_ch_mult": [1, 1] },
   "optimizer": { "ema_decay": 0.9, "workers": 2, "precision": "half" },
-  "phases": [ { "steps": STEPS, "batch": 2, "scale_count": 3, "ratios": [1.0, 1.5], "learning_rate": [0.002, 0.002], "recolour": 0.5 } ],
+  "phases": [ { "steps": STEPS, "batch": 2, "scale_count": 3, "ratios": [1.0, 1.5], "learning_rate": [0.002, 0.002], "recolour": 0.5, "scribble": 0.2 } ],
   "log_every": 1, "save_every": 1000
 }"#;
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use infinity_engine::api::{
-    DeviceChoice, EngineError, Event, GenerateSpec, JobId, ModelInfo, PixelBudget, Rgb8Image, Task,
+    DeviceChoice, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, PixelBudget,
+    Rgb8Image, Task,
 };
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 
@@ -22,6 +23,7 @@ Examples:
   infinity draw \"a red house on the left, green hills, at sunset\" --out card.png
   infinity draw \"a boat at night\" --seed 7 --ratio 3:2 --out pictures/
   infinity draw --prompts lines.txt --out pictures/        pictures/001.png, 002.png, …
+  infinity draw \"a red windmill\" --lora mill.safetensors=0.8
   infinity draw \"a lighthouse\" --cfg 3,3,3,4,4,5,5 --tau 0.4 --steps-out steps/")]
 pub(super) struct Args {
     /// What the picture shows.
@@ -63,6 +65,9 @@ pub(super) struct Args {
     /// What the picture should not show.
     #[arg(long, value_name = "PROMPT", default_value = "")]
     negative: String,
+    /// A LoRA to put on, by itself or with its strength; again for more than one.
+    #[arg(long, value_name = "FILE[=STRENGTH]", value_parser = values::lora)]
+    lora: Vec<LoraWish>,
     /// Also write the picture after every scale into this folder.
     #[arg(long, value_name = "DIR")]
     steps_out: Option<PathBuf>,
@@ -163,6 +168,7 @@ fn spec(args: &Args, prompt: &str, seed: u64, model: &ModelInfo) -> GenerateSpec
         tau: list(&args.tau, model.tau),
         top_k: args.top_k.unwrap_or(usual.top_k),
         top_p: args.top_p.unwrap_or(usual.top_p),
+        loras: args.lora.clone(),
         ..usual
     }
 }

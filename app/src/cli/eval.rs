@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use infinity_engine::api::DeviceChoice;
+use infinity_engine::api::{DeviceChoice, LoraWish};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::eval::{EvalSpec, GroupScore, evaluate, through_tokenizer};
 use infinity_engine::generate::Bundle;
@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Model folder, or the folder of a tokenizer's training run; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long)]
     model: Option<PathBuf>,
+    /// A LoRA to put on, by itself or with its strength; again for more than one.
+    #[arg(long, value_name = "FILE[=STRENGTH]", value_parser = values::lora)]
+    lora: Vec<LoraWish>,
     /// Prompts per group.
     #[arg(long, default_value_t = 64)]
     prompts: usize,
@@ -69,7 +72,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if folder.join("vae.json").exists() {
         return run_tokenizer(&folder, &device, &spec);
     }
-    let bundle = Bundle::open(&folder, &device)?;
+    let mut bundle = Bundle::open(&folder, &device)?;
+    bundle.wear(&args.lora)?;
     let report = evaluate(&bundle, &spec, &mut |done, total| {
         eprint!("\r{done} of {total} pictures");
     })?;

@@ -13,7 +13,9 @@ mod bench;
 mod devices;
 mod draw;
 mod eval;
+mod finetune;
 mod import;
+mod merge;
 mod models;
 mod places;
 mod report;
@@ -62,6 +64,8 @@ enum Command {
     Import(import::Args),
     Devices(devices::Args),
     Train(train::Args),
+    Finetune(finetune::Args),
+    Merge(merge::Args),
     Eval(eval::Args),
     Trace(trace::Args),
     Bench(bench::Args),
@@ -114,6 +118,8 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Some(Command::Train(args)) => train::run(&args),
+        Some(Command::Finetune(args)) => finetune::run(&args),
+        Some(Command::Merge(args)) => merge::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Trace(args)) => trace::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),

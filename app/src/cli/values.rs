@@ -1,6 +1,6 @@
 //! How values are spelled on the command line.
 
-use infinity_engine::api::{DeviceChoice, PixelBudget};
+use infinity_engine::api::{DeviceChoice, LoraWish, PixelBudget};
 
 /// A shape of picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,6 +9,24 @@ pub(super) struct Shape {
     pub(super) ratio: f32,
     /// The size asked for in pixels, width first, when one was.
     pub(super) size_px: Option<(u32, u32)>,
+}
+
+/// `FILE` or `FILE=STRENGTH`.
+pub(super) fn lora(text: &str) -> Result<LoraWish, String> {
+    let (path, strength) = match text.rsplit_once('=') {
+        Some((path, strength)) => match strength.trim().parse::<f32>() {
+            Ok(strength) => (path, strength),
+            Err(_) => (text, 1.0),
+        },
+        None => (text, 1.0),
+    };
+    if path.is_empty() {
+        return Err("use FILE or FILE=STRENGTH, such as mill.safetensors=0.8".to_owned());
+    }
+    Ok(LoraWish {
+        path: path.into(),
+        strength,
+    })
 }
 
 /// `1.5` (height over width), `3:2` (width to height) or `1024x768` (width by height).

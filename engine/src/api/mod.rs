@@ -16,4 +16,4 @@ pub use event::{Event, Stage};
 pub use image::Rgb8Image;
 pub use info::{DeviceChoice, DeviceInfo, DeviceKind, ModelInfo, RatioInfo};
 pub use request::{JobId, Request, Task};
-pub use spec::{GenerateSpec, PixelBudget};
+pub use spec::{GenerateSpec, LoraWish, PixelBudget};

@@ -1,5 +1,7 @@
 //! What a user can wish for when drawing.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// How many pixels a picture has, named as the published models name it.
@@ -80,6 +82,18 @@ pub struct GenerateSpec {
     pub cfg_insertion_layers: Vec<i32>,
     /// Seed of the counter-based random numbers.
     pub seed: u64,
+    /// Low-rank adapters put on the model for this picture.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraWish>,
+}
+
+/// A LoRA file and how strongly it counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraWish {
+    /// The file.
+    pub path: PathBuf,
+    /// 1 as it was trained, 0 not at all; below 0 the other way.
+    pub strength: f32,
 }
 
 const fn default_top_k() -> usize {
@@ -108,6 +122,7 @@ impl GenerateSpec {
             top_p: default_top_p(),
             cfg_insertion_layers: default_cfg_layers(),
             seed,
+            loras: Vec::new(),
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::{Outcome, Plan, ScaleView, Watcher, generate};
-use crate::api::{EngineError, GenerateSpec, ModelInfo, RatioInfo, Rgb8Image};
+use crate::api::{EngineError, GenerateSpec, LoraWish, ModelInfo, RatioInfo, Rgb8Image};
 use crate::device::OpenDevice;
+use crate::lora::{self, Lora, LoraInfo};
 use crate::model::{ModelConfig, Transformer};
 use crate::schedule::{PIXELS_PER_TOKEN, RATIOS, Scale, ScaleSchedule};
 use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures};
@@ -31,7 +33,13 @@ pub struct Bundle {
     pub info: ModelInfo,
     /// Where it came from.
     pub folder: PathBuf,
+    /// The adapters that are on, with the time their file was written.
+    worn: Vec<(LoraWish, Option<SystemTime>)>,
+    worn_infos: Vec<LoraInfo>,
 }
+
+/// Strengths beyond these draw nothing but noise.
+const MOST_STRENGTH: f32 = 8.0;
 
 impl Bundle {
     /// Loads the model folder at `folder` onto `device`.
@@ -107,7 +115,93 @@ impl Bundle {
             description,
             info,
             folder: folder.to_owned(),
+            worn: Vec::new(),
+            worn_infos: Vec::new(),
         })
+    }
+
+    fn open_loras(&mut self, wishes: &[LoraWish]) -> Result<Vec<Lora>, EngineError> {
+        if wishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let base = lora::identity(&ModelFolder::open(&self.folder)?)?;
+        let mut loras = Vec::new();
+        for wish in wishes {
+            if !(wish.strength.is_finite() && wish.strength.abs() <= MOST_STRENGTH) {
+                return Err(EngineError::BadSetting {
+                    what: "the strength of a LoRA",
+                    value: wish.strength.to_string(),
+                    advice: format!(
+                        "Use -{MOST_STRENGTH} to {MOST_STRENGTH}; 1 is as it was trained."
+                    ),
+                });
+            }
+            loras.push(Lora::open(&wish.path, &mut self.transformer, &base)?);
+        }
+        Ok(loras)
+    }
+
+    /// Works `wishes` into the weights themselves; says what they are.
+    ///
+    /// # Errors
+    /// As [`Self::wear`].
+    pub fn merge(&mut self, wishes: &[LoraWish]) -> Result<Vec<LoraInfo>, EngineError> {
+        let loras = self.open_loras(wishes)?;
+        let strengths = wishes.iter().map(|wish| wish.strength);
+        let list: Vec<(&Lora, f32)> = loras.iter().zip(strengths).collect();
+        lora::merge(&mut self.transformer, &list)?;
+        Ok(loras.into_iter().map(|lora| lora.info).collect())
+    }
+
+    /// Writes the model and its text tokenizer to a new folder, which appears only when it is whole.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_copy(&mut self, folder: &Path) -> Result<(), EngineError> {
+        let failed = |error| EngineError::write(folder, error);
+        let parent = match folder.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let beside = tempfile::tempdir_in(parent).map_err(failed)?;
+        let tokenizer = ModelFolder::open(&self.folder)?.text_tokenizer_path();
+        let bytes =
+            std::fs::read(&tokenizer).map_err(|error| EngineError::read(&tokenizer, error))?;
+        std::fs::create_dir_all(beside.path().join("text")).map_err(failed)?;
+        atomic_write(beside.path().join("text/tokenizer.json"), &bytes)?;
+        self.save(beside.path())?;
+        std::fs::rename(beside.path(), folder).map_err(failed)?;
+        let _gone = beside.keep();
+        Ok(())
+    }
+
+    /// Puts `wishes` on the transformer in place of the adapters that were on it; says what they are.
+    ///
+    /// Nothing is read again while the list and the files stay the same.
+    ///
+    /// # Errors
+    /// [`EngineError::BadSetting`] for a meaningless strength, else what [`Lora::open`] returns; the adapters from
+    /// before then stay on.
+    pub fn wear(&mut self, wishes: &[LoraWish]) -> Result<&[LoraInfo], EngineError> {
+        let dated: Vec<(LoraWish, Option<SystemTime>)> = wishes
+            .iter()
+            .map(|wish| {
+                let written = std::fs::metadata(&wish.path).and_then(|about| about.modified());
+                (wish.clone(), written.ok())
+            })
+            .collect();
+        if dated == self.worn && dated.iter().all(|(_, written)| written.is_some()) {
+            return Ok(&self.worn_infos);
+        }
+        let loras = self.open_loras(wishes)?;
+        let worn: Vec<(&Lora, f32)> = loras
+            .iter()
+            .zip(wishes.iter().map(|wish| wish.strength))
+            .collect();
+        lora::put_on(&mut self.transformer, &worn);
+        self.worn_infos = loras.into_iter().map(|lora| lora.info).collect();
+        self.worn = dated;
+        Ok(&self.worn_infos)
     }
 
     /// Writes the model to `folder` in half precision; the text tokenizer must be there already.

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use super::config::ModelConfig;
 use super::rope2d::Rope;
 use crate::kernels::{self, Sight};
-use crate::layers::Linear;
+use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::schedule::ScaleSchedule;
 use crate::weights::{Init, Network, Slots};
 
@@ -101,17 +101,6 @@ pub(super) fn join_heads(x: Tensor<4>) -> Tensor<3> {
     x.swap_dims(1, 2).reshape([batch, length, heads * width])
 }
 
-/// `x matᵀ + bias` for a published matrix whose bias comes in pieces.
-pub(super) fn project(x: Tensor<3>, mat: &Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
-    kernels::linear(&x, mat, Some(&bias)).unwrap_or_else(|| {
-        let [rows, tokens, channels] = x.dims();
-        x.reshape([rows * tokens, channels])
-            .matmul(mat.clone().transpose())
-            .reshape([rows, tokens, bias.dims()[0]])
-            + bias.unsqueeze()
-    })
-}
-
 /// Queries, keys and values, each `[B, N, L, D]`, of `qkv` `[B, L, 3C]`: unit queries and keys are
 /// turned by their place, queries brought to a length whose logarithm is in `lengths` `[1, N, 1, 1]`.
 pub(crate) fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -> [Tensor<4>; 3] {
@@ -160,6 +149,7 @@ pub(super) struct SelfAttention {
     v_bias: Tensor<1>,
     scale_mul: Tensor<4>,
     proj: Linear,
+    qkv_additions: Vec<LowRank>,
     width: usize,
     heads: usize,
 }
@@ -219,9 +209,20 @@ impl SelfAttention {
             v_bias: Tensor::zeros([1], device),
             scale_mul: Tensor::zeros([1, 1, 1, 1], device),
             proj: Linear::new(width, width, true, branch_init(config), device),
+            qkv_additions: Vec::new(),
             width,
             heads: config.heads,
         }
+    }
+
+    /// The layers that take low-rank additions; their names start with `prefix`.
+    pub(super) fn adaptables(&mut self, prefix: &str) -> [Adaptable<'_>; 2] {
+        let qkv = Adaptable {
+            name: format!("{prefix}mat_qkv"),
+            shape: [3 * self.width, self.width],
+            additions: &mut self.qkv_additions,
+        };
+        [qkv, self.proj.adaptable(format!("{prefix}proj"))]
     }
 
     /// Queries, keys and values of `x` `[B, L, C]` side by side, `[B, L, 3C]`.
@@ -231,7 +232,9 @@ impl SelfAttention {
             self.q_bias.zeros_like(),
             self.v_bias.clone(),
         ];
-        project(x, &self.mat_qkv, Tensor::cat(bias, 0))
+        let bias = Tensor::cat(bias, 0);
+        let y = product(x.clone(), &self.mat_qkv, Some(&bias));
+        add_low_rank(&x, y, &self.qkv_additions)
     }
 
     /// Mixes the tokens `x` `[B, L, C]` with what they may see.

@@ -11,7 +11,7 @@ use super::attention::{Look, SelfAttention, branch_init, plain_init};
 use super::config::ModelConfig;
 use super::rope2d::Rope;
 use super::text_attention::{CrossAttention, TextKv};
-use crate::layers::{Linear, gated_sum, gelu_tanh, scaled_norm};
+use crate::layers::{Adaptable, Linear, gated_sum, gelu_tanh, scaled_norm};
 use crate::weights::{Init, Network, Slots};
 
 pub(super) const NORM_EPSILON: f32 = 1e-6;
@@ -54,6 +54,16 @@ impl Block {
             width,
             hidden,
         }
+    }
+
+    /// The layers that take low-rank additions; their names start with `prefix`.
+    pub(super) fn adaptables(&mut self, prefix: &str) -> Vec<Adaptable<'_>> {
+        let mut list = Vec::new();
+        list.extend(self.self_attention.adaptables(&format!("{prefix}sa.")));
+        list.extend(self.cross_attention.adaptables(&format!("{prefix}ca.")));
+        list.push(self.fc1.adaptable(format!("{prefix}ffn.fc1")));
+        list.push(self.fc2.adaptable(format!("{prefix}ffn.fc2")));
+        list
     }
 
     /// Keys and values of projected text `[R, T, C]`.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
-use super::attention::{attend, branch_init, join_heads, plain_init, project, split_heads};
+use super::attention::{attend, branch_init, join_heads, plain_init, split_heads};
 use super::config::ModelConfig;
 use crate::kernels;
-use crate::layers::Linear;
+use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::weights::{Init, Network, Slots};
 
 /// Keys and values of the text for one block, computed once per picture.
@@ -27,6 +27,7 @@ pub(super) struct CrossAttention {
     mat_kv: Tensor<2>,
     v_bias: Tensor<1>,
     proj: Linear,
+    kv_additions: Vec<LowRank>,
     width: usize,
     heads: usize,
 }
@@ -39,14 +40,30 @@ impl CrossAttention {
             mat_kv: Tensor::zeros([1, 1], device),
             v_bias: Tensor::zeros([1], device),
             proj: Linear::new(width, width, true, branch_init(config), device),
+            kv_additions: Vec::new(),
             width,
             heads: config.heads,
         }
     }
 
+    /// The layers that take low-rank additions; their names start with `prefix`.
+    pub(super) fn adaptables(&mut self, prefix: &str) -> [Adaptable<'_>; 3] {
+        let kv = Adaptable {
+            name: format!("{prefix}mat_kv"),
+            shape: [2 * self.width, self.width],
+            additions: &mut self.kv_additions,
+        };
+        [
+            self.mat_q.adaptable(format!("{prefix}mat_q")),
+            kv,
+            self.proj.adaptable(format!("{prefix}proj")),
+        ]
+    }
+
     /// Keys and values of projected text `[R, T, C]`, of which `lens` tokens count.
     pub(super) fn text_kv(&self, text: Tensor<3>, lens: &Arc<[usize]>) -> TextKv {
-        let both = keys_and_values(text, &self.mat_kv, &self.v_bias);
+        let both = keys_and_values(text.clone(), &self.mat_kv, &self.v_bias);
+        let both = add_low_rank(&text, both, &self.kv_additions);
         let key = both.clone().narrow(2, 0, self.width);
         let value = both.clone().narrow(2, self.width, self.width);
         TextKv {
@@ -85,7 +102,7 @@ impl CrossAttention {
 /// `x matᵀ`: keys and values side by side, `[R, T, 2C]`; only values have a bias.
 fn keys_and_values(x: Tensor<3>, mat_kv: &Tensor<2>, v_bias: &Tensor<1>) -> Tensor<3> {
     let bias = Tensor::cat(vec![v_bias.zeros_like(), v_bias.clone()], 0);
-    project(x, mat_kv, bias)
+    product(x, mat_kv, Some(&bias))
 }
 
 impl Network for CrossAttention {

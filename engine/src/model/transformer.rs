@@ -9,7 +9,7 @@ use super::block::{Block, BlockText, NORM_EPSILON};
 use super::config::{LEVEL_ROWS, ModelConfig};
 use super::rope2d::Rope;
 use super::text_attention::{TextKv, TextPool};
-use crate::layers::{Linear, gelu_tanh, rms_norm, scaled_norm};
+use crate::layers::{Adaptable, Linear, gelu_tanh, rms_norm, scaled_norm};
 use crate::schedule::ScaleSchedule;
 use crate::weights::{Init, Network, Slots};
 
@@ -195,6 +195,15 @@ impl Transformer {
         let row = |index: usize| condition.head_ada.clone().narrow(1, index, 1);
         self.head
             .forward(scaled_norm(&hidden, &row(0), &row(1), 1.0, NORM_EPSILON))
+    }
+
+    /// The layers of the blocks that take low-rank additions, first to last.
+    pub fn adaptables(&mut self) -> Vec<Adaptable<'_>> {
+        let config = &self.config;
+        let blocks = self.blocks.iter_mut().enumerate();
+        blocks
+            .flat_map(|(index, block)| block.adaptables(&config.block_name(index)))
+            .collect()
     }
 
     /// An empty cache for every block.

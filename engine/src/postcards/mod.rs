@@ -17,6 +17,7 @@ mod postcard;
 mod read;
 mod rng;
 mod scene;
+mod scribble;
 mod view;
 
 pub use attributes::{BodyKind, Colour, Land, Place, Sky, ThingKind, Time};
@@ -26,3 +27,4 @@ pub use paint::{paint, paint_in};
 pub use postcard::{Body, Named, Postcard, Split, Thing};
 pub use read::{Checks, check, read};
 pub use rng::SplitMix64;
+pub use scribble::scribble;

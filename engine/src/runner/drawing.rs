@@ -46,6 +46,14 @@ impl Studio {
         ] {
             plan.notes.extend(self.cut_note(name, text)?);
         }
+        for lora in self.bundle.wear(&spec.loras)? {
+            if !lora.trigger.is_empty() && !spec.prompt.contains(&lora.trigger) {
+                plan.notes.push(format!(
+                    "The LoRA {:?} is called up by the word {:?}, which is not in the prompt.",
+                    lora.name, lora.trigger
+                ));
+            }
+        }
         link.tell(Event::Started {
             job,
             schedule: plan

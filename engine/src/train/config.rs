@@ -28,6 +28,10 @@ pub struct Phase {
     /// tokenizer learns every shape in every colour.
     #[serde(default)]
     pub recolour: f32,
+    /// Chance that shapes of no postcard are painted over a picture
+    /// ([`scribble`](crate::postcards::scribble())), so that a tokenizer is no stranger to other pictures.
+    #[serde(default)]
+    pub scribble: f32,
 }
 
 /// Weights of the tokenizer's losses (spec section 7.4; L1, L2 and gradient terms

@@ -8,7 +8,6 @@ use crossbeam_channel::Receiver;
 
 use super::checkpoint::Checkpoint;
 use super::config::{Phase, place_of};
-use super::feed::Batch;
 use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
 use super::parallel;
 use super::report::{self, LogLine, Pace};
@@ -17,28 +16,31 @@ use crate::api::EngineError;
 use crate::weights::Network;
 
 /// How long a run is and what it keeps.
-pub(super) struct Course<'a> {
+pub(crate) struct Course<'a> {
     /// Optimizer.
-    pub(super) optimizer: &'a AdamWConfig,
+    pub(crate) optimizer: &'a AdamWConfig,
     /// The run.
-    pub(super) phases: &'a [Phase],
+    pub(crate) phases: &'a [Phase],
     /// Updates in which the learning rate rises from nothing.
-    pub(super) warmup: u64,
+    pub(crate) warmup: u64,
     /// Steps between log lines.
-    pub(super) log_every: u64,
+    pub(crate) log_every: u64,
     /// Steps between checkpoints and sheets.
-    pub(super) save_every: u64,
+    pub(crate) save_every: u64,
 }
 
 /// What one kind of run adds to the loop.
-pub(super) trait Subject: Sync {
+pub(crate) trait Subject: Sync {
     /// What learns.
     type Network: Network + Send;
     /// A batch with all that is made of it before the update.
     type Prepared: Send + Sync;
 
-    /// The pictures of a batch.
-    fn batch<'a>(&self, prepared: &'a Self::Prepared) -> &'a Batch;
+    /// The number of the update that a batch is for, from 0, and its pictures.
+    fn step_and_len(&self, prepared: &Self::Prepared) -> (u64, usize);
+
+    /// What a part of a batch is called in messages: its pictures by number or file.
+    fn name_of(&self, prepared: &Self::Prepared, part: Range<usize>) -> String;
 
     /// Loss and measures of a part of a batch.
     ///
@@ -60,15 +62,15 @@ pub(super) trait Subject: Sync {
 
 /// What is told of a part of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Measures {
+pub(crate) struct Measures {
     /// The loss.
-    pub(super) loss: f32,
+    pub(crate) loss: f32,
     /// Mean squared difference of pixels in [-1, 1], for a tokenizer.
-    pub(super) mean_square: Option<f32>,
+    pub(crate) mean_square: Option<f32>,
     /// Share of bits predicted right, per scale, for a transformer.
-    pub(super) bit_accuracy: Vec<f32>,
+    pub(crate) bit_accuracy: Vec<f32>,
     /// Cross entropy per bit, per scale, for a transformer.
-    pub(super) scale_loss: Vec<f32>,
+    pub(crate) scale_loss: Vec<f32>,
 }
 
 impl Measures {
@@ -106,7 +108,7 @@ impl Measures {
 /// # Errors
 /// File errors; [`EngineError::NotFinite`] when the loss or a gradient is not a number: the last checkpoint
 /// and the weights beside it stay as they were.
-pub(super) fn run<S: Subject>(
+pub(crate) fn run<S: Subject>(
     subject: &S,
     course: &Course<'_>,
     replicas: &mut [S::Network],
@@ -126,12 +128,12 @@ pub(super) fn run<S: Subject>(
     report::cut_log(&log, optimizer.steps())?;
     for prepared in batches {
         let prepared = prepared?;
-        let batch = subject.batch(&prepared);
-        let Some(place) = place_of(course.phases, batch.step, course.warmup) else {
+        let (number, pictures) = subject.step_and_len(&prepared);
+        let Some(place) = place_of(course.phases, number, course.warmup) else {
             break;
         };
         let not_finite = |part: Range<usize>, what: &str| EngineError::NotFinite {
-            what: format!("{what} (pictures {:?})", &batch.card_seeds[part]),
+            what: format!("{what} (pictures {})", subject.name_of(&prepared, part)),
             advice: if last_saved == 0 {
                 "No checkpoint was written yet; start anew with a lower learning rate.".to_owned()
             } else {
@@ -140,7 +142,7 @@ pub(super) fn run<S: Subject>(
                 )
             },
         };
-        let parts = parallel::parts(batch.images.len(), replicas.len());
+        let parts = parallel::parts(pictures, replicas.len());
         let (rows, results) = parallel::update(
             replicas,
             course.optimizer.precision,
@@ -149,24 +151,24 @@ pub(super) fn run<S: Subject>(
                 optimizer.copy_to(network, training);
                 let (loss, measures) = subject.learn(network, &prepared, part.clone())?;
                 if let Some(scale) = measures.wrong() {
-                    let what = format!("loss of step {}{scale}", batch.step + 1);
+                    let what = format!("loss of step {}{scale}", number + 1);
                     return Err(not_finite(part, &what));
                 }
                 Ok((gradient_rows(network, &loss.backward())?, measures))
             },
         )?;
         let Some(norm) = optimizer.update(&rows, place.learning_rate) else {
-            let what = format!("gradient of step {}", batch.step + 1);
-            return Err(not_finite(0..batch.images.len(), &what));
+            let what = format!("gradient of step {}", number + 1);
+            return Err(not_finite(0..pictures, &what));
         };
         for (measures, part) in results.iter().zip(&parts) {
             if measures.scale_loss.len() != sum.scale_loss.len() {
                 (sum, counted) = (Measures::default(), 0);
             }
-            sum.add(part.len() as f32 / batch.images.len() as f32, measures);
+            sum.add(part.len() as f32 / pictures as f32, measures);
         }
         counted += 1;
-        pace.count(batch.images.len());
+        pace.count(pictures);
         let step = optimizer.steps();
         if step.is_multiple_of(course.log_every) || step == steps {
             let mut mean = Measures::default();

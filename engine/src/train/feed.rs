@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::config::{Phase, place_of};
 use crate::api::{EngineError, Rgb8Image};
-use crate::postcards::{Caption, Inks, Postcard, Split, paint_in};
+use crate::postcards::{Caption, Inks, Postcard, Split, paint_in, scribble};
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 
@@ -68,7 +68,10 @@ pub fn make_batch(
         } else {
             Inks::of(&card)
         };
-        let image = paint_in(&card, &inks, card_seed, width, height);
+        let mut image = paint_in(&card, &inks, card_seed, width, height);
+        if free.uniform(2) < f64::from(place.phase.scribble) {
+            image = scribble(&image, free.bits(3));
+        }
         batch.images.push(image);
         batch
             .captions

@@ -6,7 +6,7 @@
 
 pub mod checkpoint;
 pub mod config;
-mod course;
+pub(crate) mod course;
 pub mod feed;
 pub mod optimizer;
 pub mod parallel;
@@ -198,7 +198,7 @@ pub fn open_vae(folder: &Path, device: &Device) -> Result<Vae, EngineError> {
     Ok(vae)
 }
 
-fn refuse_other_network(path: &Path, wrong: Vec<String>) -> Result<(), EngineError> {
+pub(crate) fn refuse_other_network(path: &Path, wrong: Vec<String>) -> Result<(), EngineError> {
     if wrong.is_empty() {
         return Ok(());
     }

@@ -210,8 +210,12 @@ impl Subject for Drawer<'_> {
     type Network = Learner;
     type Prepared = (Batch, Vec<Lesson>);
 
-    fn batch<'a>(&self, (batch, _): &'a (Batch, Vec<Lesson>)) -> &'a Batch {
-        batch
+    fn step_and_len(&self, (batch, _): &(Batch, Vec<Lesson>)) -> (u64, usize) {
+        (batch.step, batch.images.len())
+    }
+
+    fn name_of(&self, (batch, _): &(Batch, Vec<Lesson>), part: Range<usize>) -> String {
+        format!("{:?}", &batch.card_seeds[part])
     }
 
     fn learn(
@@ -443,31 +447,44 @@ fn encode_captions(
         .collect::<Result<Vec<_>, _>>()?;
     let text = learner.text.forward(&ids);
     let stream = Stream::new(run.seed ^ 0xD209, batch.step);
-    let dropped: Vec<f32> = (0..ids.len() as u64)
-        .map(|index| {
-            if stream.uniform(first + index) < f64::from(run.loss.condition_drop) {
-                1.0
-            } else {
-                0.0
-            }
-        })
-        .collect();
-    if dropped.iter().all(|&d| d == 0.0) {
-        return Ok(text);
-    }
-    let mask = TensorData::new(dropped, [ids.len(), 1, 1]);
-    let mask = Tensor::<3>::from_data(mask, &text.padded.device());
-    let nothing = learner
-        .transformer
-        .unconditional(&text.lens, text.padded.dims()[1]);
-    let kept = text.padded * mask.clone().neg().add_scalar(1.0);
-    Ok(TextFeatures {
-        padded: kept + nothing * mask,
-        lens: text.lens,
-    })
+    let chance = run.loss.condition_drop;
+    Ok(with_dropped(
+        &learner.transformer,
+        text,
+        stream,
+        first,
+        chance,
+    ))
 }
 
-fn input_tensor(lessons: &[Lesson], bits: usize, device: &Device) -> Option<Tensor<3>> {
+/// Text features of which some rows, by `chance`, are replaced by "no text"; `first` is the number of the first row.
+pub(crate) fn with_dropped(
+    transformer: &Transformer,
+    text: TextFeatures,
+    stream: Stream,
+    first: u64,
+    chance: f32,
+) -> TextFeatures {
+    let rows = text.lens.len();
+    let drop = |row: u64| stream.uniform(first + row) < f64::from(chance);
+    let dropped: Vec<f32> = (0..rows as u64)
+        .map(|row| f32::from(u8::from(drop(row))))
+        .collect();
+    if dropped.iter().all(|&d| d == 0.0) {
+        return text;
+    }
+    let mask = TensorData::new(dropped, [rows, 1, 1]);
+    let mask = Tensor::<3>::from_data(mask, &text.padded.device());
+    let nothing = transformer.unconditional(&text.lens, text.padded.dims()[1]);
+    let kept = text.padded * mask.clone().neg().add_scalar(1.0);
+    TextFeatures {
+        padded: kept + nothing * mask,
+        lens: text.lens,
+    }
+}
+
+/// Inputs of scales 2 and up of `lessons`, `[B, L, d']`; `None` for a single scale.
+pub(crate) fn input_tensor(lessons: &[Lesson], bits: usize, device: &Device) -> Option<Tensor<3>> {
     let tokens = lessons.first()?.inputs.len() / bits;
     if tokens == 0 {
         return None;

@@ -124,8 +124,12 @@ impl Subject for Tokenizer<'_> {
     type Network = Vae;
     type Prepared = Batch;
 
-    fn batch<'a>(&self, prepared: &'a Batch) -> &'a Batch {
-        prepared
+    fn step_and_len(&self, batch: &Batch) -> (u64, usize) {
+        (batch.step, batch.images.len())
+    }
+
+    fn name_of(&self, batch: &Batch, part: Range<usize>) -> String {
+        format!("{:?}", &batch.card_seeds[part])
     }
 
     fn learn(

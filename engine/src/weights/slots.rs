@@ -60,6 +60,11 @@ impl WeightMut<'_> {
         });
     }
 
+    /// Keeps the weight out of gradients from here on.
+    pub fn freeze(&mut self) {
+        each_rank!(self, tensor => **tensor = tensor.clone().set_require_grad(false));
+    }
+
     /// The values, on the host.
     ///
     /// # Errors

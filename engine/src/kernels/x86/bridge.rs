@@ -27,7 +27,14 @@ pub(in crate::kernels) trait Operation: Debug + Send + Sync {
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32>;
 
     /// Gradients of the inputs for the gradient of the result; an empty one stands for zeros.
-    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3];
+    ///
+    /// Those that are not `wanted` may be left empty.
+    fn backward(
+        &self,
+        gradient: &[f32],
+        inputs: [Values<'_>; 3],
+        wanted: [bool; 3],
+    ) -> [Vec<f32>; 3];
 }
 
 pub(in crate::kernels) type Shared = Arc<dyn Operation>;
@@ -49,6 +56,7 @@ pub(in crate::kernels) trait HostGradients: Backend {
         gradient: FloatTensor<Self>,
         inputs: [FloatTensor<Self>; 3],
         operation: &Shared,
+        wanted: [bool; 3],
     ) -> [Option<FloatTensor<Self>>; 3];
 }
 
@@ -85,11 +93,13 @@ impl HostGradients for Flex {
         gradient: FloatTensor<Self>,
         inputs: [FloatTensor<Self>; 3],
         operation: &Shared,
+        wanted: [bool; 3],
     ) -> [Option<FloatTensor<Self>>; 3] {
         let gradient = gradient.to_contiguous();
         let [x, a, b] = &inputs;
         with_values([x, a, b], |values| {
-            let gradients = operation.backward(gradient.as_slice::<f32>().unwrap_or(&[]), values);
+            let gradients =
+                operation.backward(gradient.as_slice::<f32>().unwrap_or(&[]), values, wanted);
             let mut shapes = values.map(|value| value.shape.to_vec()).into_iter();
             gradients.map(|values| {
                 let shape = shapes.next().unwrap_or_default();
@@ -119,7 +129,8 @@ impl<B: HostGradients> Backward<B, 3> for HostBackward {
     ) {
         let gradient = grads.consume::<B>(&ops.node);
         let State { inputs, operation } = ops.state;
-        let gradients = B::host_backward(gradient, inputs, &operation);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let gradients = B::host_backward(gradient, inputs, &operation, wanted);
         for (node, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, gradient);

@@ -337,7 +337,12 @@ impl<F: Factor> Operation for Conv<F> {
         unsafe { self.run(inputs) }
     }
 
-    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+    fn backward(
+        &self,
+        gradient: &[f32],
+        inputs: [Values<'_>; 3],
+        _wanted: [bool; 3],
+    ) -> [Vec<f32>; 3] {
         // SAFETY: operations are made only where `super::available` holds.
         unsafe { self.back(gradient, inputs) }
     }

@@ -61,28 +61,41 @@ impl<F: Factor> Linear<F> {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn back(&self, gradient: &[f32], [x, weight, bias]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+    fn back(
+        &self,
+        gradient: &[f32],
+        [x, weight, bias]: [Values<'_>; 3],
+        wanted: [bool; 3],
+    ) -> [Vec<f32>; 3] {
         let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
         let rows = x.data.len() / inputs;
-        count_products(2 * rows * inputs * outputs);
-        let mut of_x = vec![0.0; rows * inputs];
-        let left = left_rows::<F>(gradient, rows, outputs, outputs);
-        let right = Right::Rows {
-            values: weight.data,
-            k: outputs,
-            stride: inputs,
-        };
-        multiply::<F>(left.left(), right, &mut of_x, inputs, inputs, false);
-        let mut of_weight = vec![0.0; outputs * inputs];
-        let left = left_columns::<F>(gradient, rows, outputs, outputs);
-        let right = Right::Rows {
-            values: x.data,
-            k: rows,
-            stride: inputs,
-        };
-        multiply::<F>(left.left(), right, &mut of_weight, inputs, inputs, false);
+        let mut of_x = Vec::new();
+        if wanted[0] {
+            count_products(rows * inputs * outputs);
+            of_x = vec![0.0; rows * inputs];
+            let left = left_rows::<F>(gradient, rows, outputs, outputs);
+            let right = Right::Rows {
+                values: weight.data,
+                k: outputs,
+                stride: inputs,
+            };
+            multiply::<F>(left.left(), right, &mut of_x, inputs, inputs, false);
+        }
+        // The weights of a network that takes low-rank additions stay as they are.
+        let mut of_weight = Vec::new();
+        if wanted[1] {
+            count_products(rows * inputs * outputs);
+            of_weight = vec![0.0; outputs * inputs];
+            let left = left_columns::<F>(gradient, rows, outputs, outputs);
+            let right = Right::Rows {
+                values: x.data,
+                k: rows,
+                stride: inputs,
+            };
+            multiply::<F>(left.left(), right, &mut of_weight, inputs, inputs, false);
+        }
         let mut of_bias = Vec::new();
-        if bias.data.len() == outputs {
+        if wanted[2] && bias.data.len() == outputs {
             of_bias = vec![0.0; outputs];
             for row in gradient.chunks_exact(outputs) {
                 for (sum, value) in of_bias.iter_mut().zip(row) {
@@ -117,8 +130,13 @@ impl<F: Factor> Operation for Linear<F> {
         unsafe { self.run(inputs) }
     }
 
-    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+    fn backward(
+        &self,
+        gradient: &[f32],
+        inputs: [Values<'_>; 3],
+        wanted: [bool; 3],
+    ) -> [Vec<f32>; 3] {
         // SAFETY: operations are made only where `super::available` holds.
-        unsafe { self.back(gradient, inputs) }
+        unsafe { self.back(gradient, inputs, wanted) }
     }
 }

@@ -118,7 +118,12 @@ impl Operation for GroupNormSilu {
         unsafe { self.run(inputs) }
     }
 
-    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+    fn backward(
+        &self,
+        gradient: &[f32],
+        inputs: [Values<'_>; 3],
+        _wanted: [bool; 3],
+    ) -> [Vec<f32>; 3] {
         // SAFETY: operations are made only where `super::available` holds.
         unsafe { self.back(gradient, inputs) }
     }
@@ -199,7 +204,12 @@ impl Operation for LayerNorm {
         unsafe { self.run(inputs) }
     }
 
-    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+    fn backward(
+        &self,
+        gradient: &[f32],
+        inputs: [Values<'_>; 3],
+        _wanted: [bool; 3],
+    ) -> [Vec<f32>; 3] {
         // SAFETY: operations are made only where `super::available` holds.
         unsafe { self.back(gradient, inputs) }
     }

@@ -50,7 +50,12 @@ impl Operation for Gelu {
         unsafe { Self::run(x.data) }
     }
 
-    fn backward(&self, gradient: &[f32], [x, _, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+    fn backward(
+        &self,
+        gradient: &[f32],
+        [x, _, _]: [Values<'_>; 3],
+        _wanted: [bool; 3],
+    ) -> [Vec<f32>; 3] {
         // SAFETY: operations are made only where `super::available` holds.
         [
             unsafe { Self::back(gradient, x.data) },
@@ -112,7 +117,12 @@ impl Operation for GatedSum {
         unsafe { Self::run(inputs) }
     }
 
-    fn backward(&self, gradient: &[f32], inputs: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+    fn backward(
+        &self,
+        gradient: &[f32],
+        inputs: [Values<'_>; 3],
+        _wanted: [bool; 3],
+    ) -> [Vec<f32>; 3] {
         // SAFETY: operations are made only where `super::available` holds.
         unsafe { Self::back(gradient, inputs) }
     }

@@ -1,0 +1,185 @@
+//! `infinity finetune`: a LoRA from a folder of pictures.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use infinity_engine::api::DeviceChoice;
+use infinity_engine::device;
+use infinity_engine::finetune::{self, FinetuneConfig, look_through};
+use infinity_engine::generate::Bundle;
+use infinity_engine::train::{Limits, Progress};
+
+use super::{CliError, models, values};
+use crate::memory;
+
+/// Teach the model your own pictures: a LoRA from a folder.
+///
+/// The folder holds .png or .jpg pictures and, beside each, a .txt or .caption file that says what it shows.
+/// A subfolder whose name starts with 10 and an underscore counts its pictures ten times; Infinity's .jsonl lists are read too. The result,
+/// lora.safetensors, goes to `infinity draw --lora`. Stop with Ctrl+C and go on later with `--resume`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  infinity finetune --data windmills --out runs/windmill --trigger windmill\n  infinity finetune --data ink --out runs/ink --config ink.json --resume\n  infinity finetune --data windmills --check"
+)]
+pub(super) struct Args {
+    /// Folder with the pictures.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Folder of the run; made when it is not there.
+    #[arg(long, value_name = "DIR", required_unless_present = "check")]
+    out: Option<PathBuf>,
+    /// Only look through the folder and say what is wrong.
+    #[arg(long)]
+    check: bool,
+    /// Settings as a JSON file; the options below go before it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Model folder; `$INFINITY_MODEL` or the starter when left out.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Name of the LoRA; the folder's when left out.
+    #[arg(long)]
+    name: Option<String>,
+    /// Word that calls it up; goes before every caption, or where one says [trigger].
+    #[arg(long)]
+    trigger: Option<String>,
+    /// Updates.
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Pictures per update.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Rows of the thin matrices: 4 to 64.
+    #[arg(long, value_name = "N")]
+    rank: Option<usize>,
+    /// Numerator of the scale alpha / rank; the rank when left out.
+    #[arg(long, value_name = "X")]
+    alpha: Option<f32>,
+    /// Learning rate.
+    #[arg(long, value_name = "X")]
+    rate: Option<f32>,
+    /// Largest share of bits flipped (bitwise self-correction): 0 to 0.3.
+    #[arg(long, value_name = "X")]
+    flips: Option<f32>,
+    /// Share of pictures that the model drew itself, so that it does not forget: 0 to 0.5.
+    #[arg(long, value_name = "X")]
+    prior: Option<f32>,
+    /// A text file with the prompts of those pictures, one per line.
+    #[arg(long, value_name = "FILE")]
+    prior_prompts: Option<PathBuf>,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Go on from the checkpoint in the folder.
+    #[arg(long)]
+    resume: bool,
+    /// Stop, with a checkpoint, after this many minutes.
+    #[arg(long, value_name = "N")]
+    minutes: Option<f32>,
+    /// Where to compute: auto, gpu, gpu:N, cpu or software.
+    #[arg(long, default_value = "auto", value_parser = values::device)]
+    device: DeviceChoice,
+}
+
+/// The settings: those of the file, then what was given by itself.
+fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
+    let mut config = FinetuneConfig::default();
+    if let Some(path) = &args.config {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {path:?}"))?;
+        config = serde_json::from_str(&text).with_context(|| format!("in {path:?}"))?;
+    }
+    let folder = args.data.file_name().and_then(|name| name.to_str());
+    if config.name.is_empty() {
+        config.name = folder.unwrap_or("LoRA").to_owned();
+    }
+    macro_rules! set {
+        ($($from:ident => $to:ident),*) => {
+            $(if let Some(value) = args.$from.clone() {
+                config.$to = value;
+            })*
+        };
+    }
+    set!(name => name, trigger => trigger, steps => steps, batch => batch, rank => rank, rate => learning_rate,
+        flips => flip_strength, prior => prior, seed => seed);
+    if let Some(rank) = args.rank {
+        config.alpha = rank as f32;
+    }
+    set!(alpha => alpha);
+    if let Some(path) = &args.prior_prompts {
+        config.prior_prompts = super::places::prompts_in(path)?;
+    }
+    Ok(config)
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let config = config(args)?;
+    let folder = models::find_or_say(args.model.as_deref())?;
+    memory::keep_large_blocks();
+    let device = device::open(args.device)?;
+    let mut bundle = Bundle::open(&folder, &device)?;
+    let scales = config.scale_count.unwrap_or(bundle.info.scale_count);
+    let collection = look_through(&args.data, scales, &config.trigger)?;
+    for finding in &collection.findings {
+        let verdict = if finding.left_out { "left out" } else { "note" };
+        println!("{verdict}: {}: {}", finding.path.display(), finding.what);
+    }
+    println!(
+        "{} pictures, {} with words to learn them by",
+        collection.pictures.len(),
+        collection.captioned()
+    );
+    let Some(out) = args.out.as_deref().filter(|_| !args.check) else {
+        return Ok(());
+    };
+    if !args.resume && out.join("checkpoint.safetensors").exists() {
+        return Err(CliError::failed(format!(
+            "There is a run in this folder already. Go on with --resume or choose another folder: {out:?}"
+        )));
+    }
+    let until = match args.minutes {
+        Some(minutes) => {
+            let time = Duration::try_from_secs_f32(60.0 * minutes).map_err(|error| {
+                CliError::Usage(format!("--minutes {minutes} is no length of time: {error}"))
+            })?;
+            Instant::now().checked_add(time)
+        }
+        None => None,
+    };
+    let limits = Limits {
+        resume: args.resume,
+        until,
+        cancelled: &|| false,
+    };
+    println!("device: {} ({})", device.info.name, device.info.reason);
+    let burn = &device.device;
+    finetune::run(
+        &config,
+        &mut bundle,
+        &collection,
+        burn,
+        out,
+        &limits,
+        &mut |progress| {
+            if let Progress::Line(line) = progress {
+                let bits: Vec<String> = line
+                    .bit_accuracy
+                    .iter()
+                    .map(|a| format!("{a:.3}"))
+                    .collect();
+                println!(
+                    "step {}/{}: loss {:.4}, bits right per scale {}, {:.1} pictures/s, {:.0} s to go",
+                    line.step,
+                    line.steps,
+                    line.loss,
+                    bits.join(" "),
+                    line.pictures_per_sec,
+                    line.eta_secs
+                );
+            }
+        },
+    )?;
+    println!("done: {:?}", out.join("lora.safetensors"));
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Features of pictures and captions, computed once and kept on the disk by their content.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest as _, Sha256};
+
+use super::{Collection, FinetuneConfig};
+use crate::api::{EngineError, GenerateSpec, Rgb8Image};
+use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
+use crate::schedule::ScaleSchedule;
+use crate::text::TextFeatures;
+use crate::weights::atomic_write;
+
+/// The model's own pictures per shape.
+const PRIOR_PICTURES: usize = 32;
+
+/// A picture as the network sees it.
+#[derive(Debug)]
+pub(super) struct Example {
+    /// Its file, or its prompt.
+    pub(super) name: String,
+    /// The grids of its shape.
+    pub(super) schedule: ScaleSchedule,
+    /// Tokenizer features, `[d, h, w]`.
+    pub(super) features: Vec<f32>,
+    /// Text features, `[T, Ct]`.
+    text: Vec<f32>,
+    tokens: usize,
+}
+
+/// What a run learns from.
+pub(super) struct Examples {
+    /// The artist's pictures, repeated as often as they count.
+    pub(super) own: Vec<Arc<Example>>,
+    /// The model's own.
+    pub(super) prior: Vec<Arc<Example>>,
+}
+
+/// Features of all pictures, from `cache` where they are known.
+pub(super) fn examples(
+    config: &FinetuneConfig,
+    bundle: &Bundle,
+    collection: &Collection,
+    base: &str,
+    cache: &Path,
+) -> Result<Examples, EngineError> {
+    std::fs::create_dir_all(cache).map_err(|error| EngineError::write(cache, error))?;
+    let mut own = Vec::new();
+    let mut shapes: Vec<ScaleSchedule> = Vec::new();
+    for picture in &collection.pictures {
+        let key = key_of(base, &picture.caption, &picture.image);
+        let text = bundle.encode(&[&picture.caption])?;
+        let path = cache.join(format!("{key}.safetensors"));
+        let features = match kept(&path, picture.schedule.tokens()) {
+            Some(features) => features,
+            None => {
+                let features = bundle
+                    .vae
+                    .encode(bundle.vae.pixels(&picture.image))
+                    .try_into_vec_as::<f32>()
+                    .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
+                keep(&path, &features)?;
+                features
+            }
+        };
+        let name = picture.path.display().to_string();
+        let example = Arc::new(example(name, &picture.schedule, features, text)?);
+        own.extend(std::iter::repeat_n(example, picture.repeats));
+        if !shapes.contains(&picture.schedule) {
+            shapes.push(picture.schedule.clone());
+        }
+    }
+    let mut prior = Vec::new();
+    if config.prior > 0.0 {
+        for schedule in shapes {
+            prior.extend(own_drawings(config, bundle, &schedule)?);
+        }
+    }
+    Ok(Examples { own, prior })
+}
+
+fn example(
+    name: String,
+    schedule: &ScaleSchedule,
+    features: Vec<f32>,
+    text: TextFeatures,
+) -> Result<Example, EngineError> {
+    let tokens = text.lens.first().copied().unwrap_or(0);
+    let text = text
+        .padded
+        .narrow(1, 0, tokens)
+        .try_into_vec_as::<f32>()
+        .map_err(|error| EngineError::internal(format!("encoding a caption: {error}")))?;
+    Ok(Example {
+        name,
+        schedule: schedule.clone(),
+        features,
+        text,
+        tokens,
+    })
+}
+
+/// Pictures that the model draws of the prior prompts, as their codes.
+fn own_drawings(
+    config: &FinetuneConfig,
+    bundle: &Bundle,
+    schedule: &ScaleSchedule,
+) -> Result<Vec<Arc<Example>>, EngineError> {
+    struct Nobody;
+    impl Watcher for Nobody {
+        fn scale(&mut self, _view: &ScaleView<'_>) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+    let prompts = if config.prior_prompts.is_empty() {
+        &bundle.info.example_prompts
+    } else {
+        &config.prior_prompts
+    };
+    let count = if prompts.is_empty() {
+        0
+    } else {
+        PRIOR_PICTURES.max(prompts.len())
+    };
+    let mut drawn = Vec::new();
+    for index in 0..count {
+        let prompt = &prompts[index % prompts.len()];
+        let spec = GenerateSpec {
+            ratio: schedule.ratio,
+            scale_count: Some(schedule.scales.len()),
+            cfg: vec![bundle.info.cfg],
+            tau: vec![bundle.info.tau],
+            ..GenerateSpec::new(prompt.as_str(), config.seed.wrapping_add(index as u64))
+        };
+        let plan = Plan::new(
+            &spec,
+            bundle.info.scale_count,
+            bundle.transformer.config.depth,
+        )?;
+        let text = bundle.encode(&[prompt])?;
+        if let Outcome::Done(sums) =
+            generate(&bundle.transformer, text.clone(), None, &plan, &mut Nobody)?
+        {
+            let features = sums
+                .first()
+                .map(|sum| sum.latents().to_vec())
+                .unwrap_or_default();
+            let name = format!("the model's own {prompt:?}");
+            drawn.push(Arc::new(example(name, schedule, features, text)?));
+        }
+    }
+    Ok(drawn)
+}
+
+/// Text features of `examples`, padded alike.
+pub(super) fn text_of(examples: &[Arc<Example>], device: &Device) -> TextFeatures {
+    let tokens = examples.iter().map(|one| one.tokens).max().unwrap_or(0);
+    let channels = examples
+        .first()
+        .map_or(0, |one| one.text.len() / one.tokens.max(1));
+    let mut values = Vec::with_capacity(examples.len() * tokens * channels);
+    for one in examples {
+        values.extend_from_slice(&one.text);
+        values.resize(values.len() + (tokens - one.tokens) * channels, 0.0);
+    }
+    let shape = [examples.len(), tokens, channels];
+    TextFeatures {
+        padded: Tensor::from_data(TensorData::new(values, shape), device),
+        lens: examples.iter().map(|one| one.tokens).collect(),
+    }
+}
+
+/// A name for the features of `image` with `caption`, made from all that they depend on.
+fn key_of(base: &str, caption: &str, image: &Rgb8Image) -> String {
+    let mut digest = Sha256::new();
+    for part in [base.as_bytes(), caption.as_bytes(), &image.pixels] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    digest.update(image.width.to_le_bytes());
+    let bytes = digest.finalize();
+    bytes
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The features in the file at `path`; `None` when they are not there, or not whole.
+fn kept(path: &Path, tokens: usize) -> Option<Vec<f32>> {
+    let bytes = std::fs::read(path).ok()?;
+    let tensors = SafeTensors::deserialize(&bytes).ok()?;
+    let features: Vec<f32> = bytemuck::pod_collect_to_vec(tensors.tensor("features").ok()?.data());
+    let fits = !features.is_empty() && features.len().is_multiple_of(tokens.max(1));
+    (fits && features.iter().all(|value| value.is_finite())).then_some(features)
+}
+
+fn keep(path: &Path, features: &[f32]) -> Result<(), EngineError> {
+    let failed = |error: safetensors::SafeTensorError| EngineError::internal(error.to_string());
+    let view = TensorView::new(
+        Dtype::F32,
+        vec![features.len()],
+        bytemuck::cast_slice(features),
+    );
+    let bytes =
+        safetensors::serialize([("features", view.map_err(failed)?)], None).map_err(failed)?;
+    atomic_write(path, &bytes)
+}
