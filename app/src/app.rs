@@ -13,8 +13,14 @@ use infinity_engine::api::Event;
 use crate::command::Command;
 use crate::execute::{self, Hands};
 use crate::panels::{
-    Panel, messages::Messages, preview::Preview, prompt::Prompt, recent::Recent, scales::Scales,
+    Panel,
+    messages::Messages,
+    preview::Preview,
+    prompt::Prompt,
+    recent::Recent,
+    scales::Scales,
     status::Status,
+    teach::{SETTINGS_WIDTH, TeachSettings, TeachView},
 };
 use crate::settings::{self, Settings, ThemeChoice};
 use crate::state::{Tone, UiState};
@@ -109,6 +115,8 @@ pub struct App {
     scales: Scales,
     recent: Recent,
     status: Status,
+    teach_settings: TeachSettings,
+    teach_view: TeachView,
     /// Height of the controls in the last frame, in points.
     prompt_height: f32,
 }
@@ -134,6 +142,8 @@ impl App {
             scales: Scales::default(),
             recent: Recent::default(),
             status: Status,
+            teach_settings: TeachSettings::default(),
+            teach_view: TeachView::default(),
             prompt_height: 0.0,
         }
     }
@@ -181,6 +191,25 @@ impl App {
             .show_separator_line(false)
             .frame(bar(egui::Margin::symmetric(16, 0)))
             .show(ui, |ui| self.status.ui(ui, state, commands));
+        if state.teach.open {
+            egui::Panel::left("teach")
+                .exact_size(SETTINGS_WIDTH + 32.0)
+                .resizable(false)
+                .show_separator_line(false)
+                .frame(bar(egui::Margin::same(16)))
+                .show(ui, |ui| {
+                    egui::ScrollArea::vertical()
+                        .auto_shrink(false)
+                        .show(ui, |ui| self.teach_settings.ui(ui, state, commands));
+                });
+            egui::CentralPanel::default()
+                .frame(egui::Frame::new().fill(palette.canvas))
+                .show(ui, |ui| {
+                    self.teach_view.ui(ui, state, commands);
+                    self.messages.ui(ui, state, commands);
+                });
+            return;
+        }
         if state.settings.recent_open && ui.available_width() >= RECENT_MIN_WIDTH {
             egui::Panel::right("recent")
                 .exact_size(RECENT_WIDTH)
@@ -238,7 +267,16 @@ impl App {
             files.first().map(|file| file.path().to_path_buf())
         });
         if let Some(path) = dropped {
-            commands.push(Command::OpenRecipe(path));
+            let is_lora = path
+                .extension()
+                .is_some_and(|end| end.eq_ignore_ascii_case("safetensors"));
+            commands.push(if path.is_dir() {
+                Command::LookThrough(path)
+            } else if is_lora {
+                Command::PutOnLora(path)
+            } else {
+                Command::OpenRecipe(path)
+            });
         }
     }
 }

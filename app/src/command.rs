@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use eframe::egui::{Key, KeyboardShortcut, Modifiers};
-use infinity_engine::api::JobId;
+use infinity_engine::api::{JobId, TuneWish};
 
 use crate::settings::ThemeChoice;
 
@@ -59,6 +59,26 @@ pub enum Command {
     SetNegativeOpen(bool),
     /// Show or hide the pictures of this session.
     SetRecentOpen(bool),
+    /// Show the teaching, or the drawing.
+    SetTeachOpen(bool),
+    /// Ask for a folder of pictures to teach.
+    ChooseTeachFolder,
+    /// Look through a folder of pictures.
+    LookThrough(PathBuf),
+    /// Change what is taught, and how.
+    SetTeach(Box<TuneWish>),
+    /// Teach the model the pictures of the folder.
+    Teach,
+    /// Stop teaching and keep what was learned.
+    StopTeaching,
+    /// Ask for a LoRA file.
+    OpenLora,
+    /// Put the LoRA in this file on.
+    PutOnLora(PathBuf),
+    /// How strongly a LoRA that is on counts.
+    SetLoraStrength(usize, f32),
+    /// Take a LoRA off.
+    TakeOffLora(usize),
     /// Take a message away.
     Dismiss(u64),
 }
@@ -85,6 +105,10 @@ impl Command {
             Self::ClearQueue => "Forget waiting pictures",
             Self::Save => "Save as…",
             Self::ReuseSettings => "Use these settings",
+            Self::ChooseTeachFolder => "Choose pictures…",
+            Self::Teach => "Teach",
+            Self::StopTeaching => "Stop and keep",
+            Self::OpenLora => "Put on a LoRA…",
             Self::OpenModel => "Open a model…",
             Self::ChoosePicturesFolder => "Choose folder…",
             _ => "",
@@ -99,6 +123,10 @@ impl Command {
             Self::ClearQueue => "Forget the pictures that wait to be drawn.",
             Self::Save => "Save the shown picture as a PNG file with its settings inside.",
             Self::ReuseSettings => "Load the prompt, seed and sliders of the shown picture.",
+            Self::ChooseTeachFolder => "Choose a folder with pictures and their captions.",
+            Self::Teach => "Teach the model these pictures. Drawing waits until it is done.",
+            Self::StopTeaching => "Stop now. What was learned is kept and can be taught on later.",
+            Self::OpenLora => "Choose a LoRA file to draw with.",
             Self::OpenModel => "Choose the folder of another model.",
             Self::ChoosePicturesFolder => "Choose where finished pictures are saved.",
             _ => "",

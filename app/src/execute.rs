@@ -10,7 +10,7 @@ use infinity_engine::api::{JobId, Request, Task};
 
 use crate::command::Command;
 use crate::recipe::Recipe;
-use crate::state::{Saved, Tone, UiState, nearest_ratio};
+use crate::state::{Lesson, Saved, Tone, UiState, nearest_ratio};
 use crate::tasks::{Ask, FileJob, FileResult, Target, Tasks};
 
 /// What commands act on besides the state.
@@ -77,6 +77,29 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
         Command::SetTheme(theme) => state.settings.theme = theme,
         Command::SetNegativeOpen(open) => state.settings.negative_open = open,
         Command::SetRecentOpen(open) => state.settings.recent_open = open,
+        Command::SetTeachOpen(open) => state.teach.open = open,
+        Command::ChooseTeachFolder => hands.tasks.ask(Ask::TeachFolder, None, ""),
+        Command::LookThrough(folder) => look_through(folder, state, hands),
+        Command::SetTeach(wish) => state.teach.wish = *wish,
+        Command::Teach => teach(state, hands),
+        Command::StopTeaching => {
+            if let Some(lesson) = &mut state.teach.lesson {
+                lesson.stopping = true;
+                hands.engine.cancel(lesson.job);
+            }
+        }
+        Command::OpenLora => hands.tasks.ask(Ask::Lora, None, ""),
+        Command::PutOnLora(path) => state.put_on(path),
+        Command::SetLoraStrength(index, strength) => {
+            if let Some(lora) = state.draft.spec.loras.get_mut(index) {
+                lora.strength = strength;
+            }
+        }
+        Command::TakeOffLora(index) => {
+            if index < state.draft.spec.loras.len() {
+                state.draft.spec.loras.remove(index);
+            }
+        }
         Command::Dismiss(id) => state.messages.retain(|message| message.id != id),
     }
     keep_settings(&settings_before, state, hands);
@@ -122,6 +145,55 @@ fn stop(state: &mut UiState, hands: &Hands<'_>) {
         hands.engine.cancel(work.job);
     } else if let Some(job) = state.waiting.pop_front() {
         hands.engine.cancel(job);
+    }
+}
+
+/// Asks the engine what is in a folder of pictures.
+fn look_through(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
+    let teach = &mut state.teach;
+    teach.open = true;
+    let name = |folder: &std::path::Path| {
+        let name = folder
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_default()
+    };
+    if teach.wish.name.is_empty() || teach.wish.name == name(&teach.wish.data) {
+        teach.wish.name = name(&folder);
+    }
+    teach.wish.data.clone_from(&folder);
+    teach.found = None;
+    let trigger = teach.wish.trigger.trim().to_owned();
+    match hands.engine.run(Task::LookThrough { folder, trigger }) {
+        Ok(job) => state.teach.looking = Some(job),
+        Err(error) => state.tell_error(&error),
+    }
+}
+
+fn teach(state: &mut UiState, hands: &Hands<'_>) {
+    let mut wish = state.teach.wish.clone();
+    wish.name = wish.name.trim().to_owned();
+    wish.trigger = wish.trigger.trim().to_owned();
+    if wish.name.is_empty() || wish.name.contains(['/', '\\']) || wish.name.starts_with('.') {
+        state.tell(
+            Tone::Note,
+            "The LoRA needs a name that can be that of a folder.",
+        );
+        return;
+    }
+    wish.out = state.pictures_folder().join("LoRAs").join(&wish.name);
+    match hands.engine.run(Task::Tune(wish)) {
+        Ok(job) => {
+            state.teach.lesson = Some(Lesson {
+                job,
+                steps: Vec::new(),
+                prompts: Vec::new(),
+                samples: Vec::new(),
+                stopping: false,
+                running: true,
+            });
+        }
+        Err(error) => state.tell_error(&error),
     }
 }
 
@@ -205,6 +277,8 @@ pub fn file_done(result: FileResult, state: &mut UiState, hands: &Hands<'_>) {
             Ask::SavePicture(job) => save(job, Target::File(path), state, hands),
             Ask::PicturesFolder => state.settings.folder = Some(path),
             Ask::ModelFolder => load_model(path, state, hands),
+            Ask::TeachFolder => look_through(path, state, hands),
+            Ask::Lora => state.put_on(path),
         },
     }
     keep_settings(&settings_before, state, hands);

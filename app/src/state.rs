@@ -4,14 +4,16 @@
 //! in what the user does; panels only read.
 
 mod items;
+mod teach;
 
 pub use items::{Draft, Message, Picture, Saved, Tone, Work};
+pub use teach::{Found, Lesson, Preset, Teach};
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use infinity_engine::api::{
-    DeviceInfo, EngineError, Event, GenerateSpec, JobId, ModelInfo, Rgb8Image,
+    DeviceInfo, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, Rgb8Image,
 };
 
 use crate::settings::Settings;
@@ -54,6 +56,8 @@ pub struct UiState {
     pub settings: Settings,
     /// Where pictures are saved unless the preferences name a folder.
     pub default_folder: PathBuf,
+    /// Teaching the model one's own pictures.
+    pub teach: Teach,
     /// Seconds since the window opened, at this frame.
     pub now: f64,
     next_message: u64,
@@ -81,6 +85,7 @@ impl UiState {
             peeked_scale: None,
             settings,
             default_folder,
+            teach: Teach::default(),
             now: 0.0,
             next_message: 0,
             example_filled: false,
@@ -89,6 +94,9 @@ impl UiState {
 
     /// Takes in what the engine tells. Events of forgotten jobs change nothing.
     pub fn apply(&mut self, event: &Event) {
+        if let Some(path) = self.teach.apply(event) {
+            self.learned(path);
+        }
         match event {
             Event::DeviceReady { device } => self.device = Some(device.clone()),
             Event::ModelLoaded { model } => self.model_loaded(model),
@@ -125,12 +133,40 @@ impl UiState {
                 elapsed_secs,
                 ..
             } => self.image_done(*job, image, spec, *elapsed_secs),
+            Event::PicturesFound { .. }
+            | Event::TuneStepDone { .. }
+            | Event::TuneSamples { .. }
+            | Event::TuneDone { .. } => {}
             Event::Cancelled { job } => self.end(*job),
             Event::Failed { job, error } => {
                 self.end(*job);
                 self.tell(Tone::Trouble, error.to_string());
             }
         }
+    }
+
+    /// Puts a LoRA that was just made on, in place of an older version of itself.
+    fn learned(&mut self, path: PathBuf) {
+        let name = path
+            .parent()
+            .and_then(Path::file_name)
+            .unwrap_or(path.as_os_str());
+        let text = format!(
+            "The LoRA {} is ready and put on: the next picture is drawn with it.",
+            name.to_string_lossy()
+        );
+        self.put_on(path);
+        self.tell(Tone::Note, text);
+    }
+
+    /// Puts a LoRA on at full strength.
+    pub fn put_on(&mut self, path: PathBuf) {
+        let loras = &mut self.draft.spec.loras;
+        loras.retain(|lora| lora.path != path);
+        loras.push(LoraWish {
+            path,
+            strength: 1.0,
+        });
     }
 
     fn model_loaded(&mut self, model: &ModelInfo) {

@@ -60,6 +60,10 @@ pub enum Ask {
     PicturesFolder,
     /// The folder of a model.
     ModelFolder,
+    /// A folder of pictures to teach.
+    TeachFolder,
+    /// A LoRA file.
+    Lora,
 }
 
 /// How a file job ended.
@@ -173,6 +177,15 @@ impl Tasks {
                     Box::pin(dialog.set_title("Folder for pictures").pick_folder())
                 }
                 Ask::ModelFolder => Box::pin(dialog.set_title("Open a model folder").pick_folder()),
+                Ask::TeachFolder => {
+                    Box::pin(dialog.set_title("Folder with your pictures").pick_folder())
+                }
+                Ask::Lora => Box::pin(
+                    dialog
+                        .set_title("Put on a LoRA")
+                        .add_filter("LoRA", &["safetensors"])
+                        .pick_file(),
+                ),
             };
         let answer = self.result_sender.clone();
         let wake = Arc::clone(&self.wake);

@@ -21,10 +21,23 @@ use infinity::WindowOptions;
 use infinity::app::App;
 use infinity::settings::{Settings, ThemeChoice};
 use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId};
-use infinity_tests::scripted::ScriptedEngine;
+use infinity_tests::scripted::{ScriptedEngine, dropped};
 
-const STATES: [&str; 10] = [
-    "loading", "empty", "drawing", "done", "failed", "many", "wide", "menu", "long", "drop",
+const STATES: [&str; 14] = [
+    "loading",
+    "empty",
+    "drawing",
+    "done",
+    "failed",
+    "many",
+    "wide",
+    "menu",
+    "long",
+    "drop",
+    "teach-empty",
+    "teach-found",
+    "teach-running",
+    "lora",
 ];
 
 struct Screen {
@@ -136,6 +149,30 @@ impl Screen {
                 self.draw_to_end();
                 let file = egui::HoveredFile::default();
                 self.harness.input_mut().hovered_files.push(file);
+            }
+            "teach-empty" => self.click("Teaching"),
+            "teach-found" | "teach-running" => {
+                let file = dropped(Path::new(env!("CARGO_MANIFEST_DIR")));
+                self.harness.input_mut().dropped_files.push(file);
+                self.harness.run();
+                let (job, _) = self.engine.task().expect("the folder is looked through");
+                self.engine.find_pictures(job, 12);
+                self.harness.run();
+                if state == "teach-running" {
+                    self.click("Teach");
+                    let (job, _) = self.engine.task().expect("Teach asks for it");
+                    self.engine.teach(job, 160);
+                } else {
+                    self.click("More");
+                }
+            }
+            "lora" => {
+                for name in ["windmill.safetensors", "night ink.safetensors"] {
+                    let file = dropped(Path::new(name));
+                    self.harness.input_mut().dropped_files.push(file);
+                    self.harness.run();
+                }
+                self.draw_to_end();
             }
             _ => {}
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use infinity_engine::api::{
-    DeviceInfo, DeviceKind, EngineError, Event, GenerateSpec, JobId, ModelInfo, RatioInfo, Request,
-    Rgb8Image, Task,
+    DeviceInfo, DeviceKind, EngineError, Event, Finding, FoundPicture, GenerateSpec, JobId,
+    ModelInfo, RatioInfo, Request, Rgb8Image, Task, TuneStep,
 };
 use infinity_engine::{CancelBoard, EngineHandle};
 
@@ -56,11 +56,82 @@ impl ScriptedEngine {
     /// The next picture the app asks for; other requests are a mistake of the test.
     pub fn job(&self) -> Option<(JobId, GenerateSpec)> {
         match self.request()? {
-            Request::Run { job, task } => {
-                let Task::Generate(spec) = task;
-                Some((job, spec))
-            }
+            Request::Run {
+                job,
+                task: Task::Generate(spec),
+            } => Some((job, spec)),
+            Request::Run { .. } | Request::LoadModel { .. } => None,
+        }
+    }
+
+    /// The next job of another kind than drawing.
+    pub fn task(&self) -> Option<(JobId, Task)> {
+        match self.request()? {
+            Request::Run { job, task } => Some((job, task)),
             Request::LoadModel { .. } => None,
+        }
+    }
+
+    /// Tells of `count` pictures in a folder, and of two that are none.
+    pub fn find_pictures(&self, job: JobId, count: u64) {
+        let pictures = (0..count).map(|index| FoundPicture {
+            path: format!("{index:02}.png").into(),
+            caption: format!("a red windmill on the left, green hills, number {index}"),
+            repeats: 1,
+            image: paint(128, if index % 4 == 3 { 160 } else { 128 }, 13 * index),
+        });
+        let finding = |name: &str, what: &str, left_out| Finding {
+            path: name.into(),
+            what: what.to_owned(),
+            left_out,
+        };
+        self.tell(Event::PicturesFound {
+            job,
+            pictures: pictures.collect(),
+            findings: vec![
+                finding(
+                    "tiny.png",
+                    "60×60 is smaller than the 128×128 it would be learned at; use a larger one",
+                    true,
+                ),
+                finding(
+                    "07.png",
+                    "no caption; write what it shows into \"07.txt\"",
+                    false,
+                ),
+            ],
+        });
+    }
+
+    /// Tells of `done` of 300 updates, with samples now and then.
+    pub fn teach(&self, job: JobId, done: u64) {
+        let prompts: Vec<String> = (0..8).map(|index| format!("prompt {index}")).collect();
+        for step in (0..=done).step_by(5) {
+            let part = step as f32 / 300.0;
+            if step % 50 == 0 {
+                let images = (0..8).map(|index| paint(128, 128, 11 * index + step / 50));
+                self.tell(Event::TuneSamples {
+                    job,
+                    step,
+                    prompts: prompts.clone(),
+                    images: images.collect(),
+                });
+            }
+            if step > 0 {
+                self.tell(Event::TuneStepDone {
+                    job,
+                    step: TuneStep {
+                        step,
+                        steps: 300,
+                        loss: 0.35 - 0.2 * part.sqrt(),
+                        bit_accuracy: (0..5)
+                            .map(|scale| 0.9 - 0.03 * scale as f32 + 0.08 * part)
+                            .collect(),
+                        pictures_per_sec: 88.0,
+                        eta_secs: 30.0 * (1.0 - part),
+                    },
+                });
+            }
         }
     }
 
@@ -193,4 +264,19 @@ pub fn paint(width: u32, height: u32, seed: u64) -> Rgb8Image {
         }
     }
     Rgb8Image::new(width, height, pixels).expect("the number of pixels fits the size")
+}
+
+/// A file or folder as it is dropped on a window.
+pub fn dropped(path: &std::path::Path) -> Arc<dyn eframe::egui::DroppedFile + Send + Sync> {
+    #[derive(Debug)]
+    struct Dropped(std::path::PathBuf);
+    impl eframe::egui::DroppedFile for Dropped {
+        fn path(&self) -> &std::path::Path {
+            &self.0
+        }
+        fn bytes(&self) -> Result<Vec<u8>, String> {
+            Err("the window reads files on its own thread".to_owned())
+        }
+    }
+    Arc::new(Dropped(path.to_path_buf()))
 }

@@ -22,8 +22,8 @@ use infinity::app::App;
 use infinity::recipe::{self, Recipe};
 use infinity::settings::Settings;
 use infinity::state::Saved;
-use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId, Request};
-use infinity_tests::scripted::{GRIDS, ScriptedEngine, model, paint};
+use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId, Request, Task};
+use infinity_tests::scripted::{GRIDS, ScriptedEngine, dropped, model, paint};
 
 /// A window in a folder of its own, on an engine under the test's control.
 struct Desk {
@@ -105,17 +105,7 @@ impl Desk {
     }
 
     fn drop_file(&mut self, path: &Path) {
-        #[derive(Debug)]
-        struct Dropped(PathBuf);
-        impl egui::DroppedFile for Dropped {
-            fn path(&self) -> &Path {
-                &self.0
-            }
-            fn bytes(&self) -> Result<Vec<u8>, String> {
-                Err("the window reads files on its own thread".to_owned())
-            }
-        }
-        let file = std::sync::Arc::new(Dropped(path.to_path_buf()));
+        let file = dropped(path);
         self.harness.input_mut().dropped_files.push(file);
         self.harness.run();
     }
@@ -457,4 +447,92 @@ fn a_request_for_a_model_is_passed_on() {
     let folder = PathBuf::from("/models/big");
     handle.send(Request::LoadModel { folder }).unwrap();
     assert!(matches!(engine.request(), Some(Request::LoadModel { .. })));
+}
+
+/// A folder is dropped, looked through and taught; what comes out is put on, weakened and taken off.
+#[test]
+fn a_folder_of_pictures_is_taught_and_used() {
+    let mut desk = Desk::ready();
+    let data = desk.folder.path().join("windmills");
+    std::fs::create_dir(&data).unwrap();
+    desk.drop_file(&data);
+    desk.assert_sees("Teach your own pictures");
+    let (job, task) = desk.engine.task().expect("the folder is looked through");
+    assert!(
+        matches!(&task, Task::LookThrough { folder, .. } if *folder == data),
+        "{task:?}"
+    );
+    desk.engine.find_pictures(job, 9);
+    desk.harness.run();
+    desk.assert_sees("9 pictures, 9 with words");
+    desk.assert_sees("tiny.png");
+    desk.click("Quick look");
+    desk.click("Teach");
+    let (job, task) = desk.engine.task().expect("Teach asks for it");
+    let Task::Tune(wish) = task else {
+        panic!("{task:?}")
+    };
+    assert_eq!(
+        (wish.name.as_str(), wish.steps, &wish.data),
+        ("windmills", 100, &data)
+    );
+    assert!(wish.out.ends_with("LoRAs/windmills"), "{:?}", wish.out);
+    desk.engine.teach(job, 60);
+    desk.harness.run();
+    desk.assert_sees("Step 60 of 300");
+    desk.assert_sees("After 50 steps");
+    desk.click("Stop and keep");
+    assert!(desk.engine.is_cancelled(job));
+    desk.assert_sees("what was learned is kept");
+    let path = wish.out.join("lora.safetensors");
+    desk.engine.tell(Event::TuneDone {
+        job,
+        path: path.clone(),
+        step: 60,
+        steps: 100,
+    });
+    desk.harness.run();
+    desk.assert_sees("is ready and put on");
+    desk.click("Drawing");
+    let (job, spec) = desk.draw_to_end();
+    assert_eq!((spec.loras.len(), &spec.loras[0].path), (1, &path));
+    assert_eq!(
+        desk.harness
+            .state()
+            .state()
+            .picture(job)
+            .unwrap()
+            .spec
+            .loras,
+        spec.loras
+    );
+    desk.click("Take off windmills");
+    let (_, spec) = desk.draw();
+    assert!(spec.loras.is_empty());
+    // A LoRA file that is dropped is put on as well.
+    let other = desk.folder.path().join("ink.safetensors");
+    std::fs::write(&other, "").unwrap();
+    desk.drop_file(&other);
+    desk.assert_sees("ink");
+    let (_, spec) = desk.draw();
+    assert_eq!(spec.loras[0].path, other);
+}
+
+#[test]
+fn a_folder_that_cannot_be_taught_is_said() {
+    let mut desk = Desk::ready();
+    desk.click("Teaching");
+    desk.assert_sees("Choose a folder, or drop one here");
+    let data = desk.folder.path().join("empty");
+    std::fs::create_dir(&data).unwrap();
+    desk.drop_file(&data);
+    let (job, _) = desk.engine.task().unwrap();
+    desk.assert_sees("Looking through the folder");
+    let error = EngineError::bad_config(&data, "there is no .png or .jpg picture in it");
+    desk.engine.fail(job, error);
+    desk.harness.run();
+    desk.assert_sees("no .png or .jpg picture");
+    desk.assert_sees("Choose a folder, or drop one here");
+    desk.click("Drawing");
+    desk.draw();
 }

@@ -9,6 +9,7 @@ pub mod prompt;
 pub mod recent;
 pub mod scales;
 pub mod status;
+pub mod teach;
 
 use eframe::egui;
 

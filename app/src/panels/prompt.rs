@@ -36,10 +36,50 @@ impl Panel for Prompt {
         ui.spacing_mut().item_spacing.y = theme::GAP;
         first_row_ui(ui, state, commands);
         self.second_row_ui(ui, state, commands);
+        if !state.draft.spec.loras.is_empty() {
+            loras_ui(ui, state, commands);
+        }
         if state.settings.negative_open {
             negative_ui(ui, state, commands);
         }
     }
+}
+
+/// The LoRAs that are on: name, strength, off.
+fn loras_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
+    ui.horizontal_wrapped(|ui| {
+        ui.label(theme::caption_text(ui, "Drawn with"));
+        for (index, lora) in state.draft.spec.loras.iter().enumerate() {
+            let stem = lora.path.file_stem().unwrap_or_default().to_string_lossy();
+            let folder = lora.path.parent().and_then(|folder| folder.file_name());
+            // Runs of one's own are told apart by their folder.
+            let name = match folder {
+                Some(folder) if stem == "lora" => folder.to_string_lossy(),
+                _ => stem,
+            };
+            ui.label(name.as_ref())
+                .on_hover_text(lora.path.display().to_string());
+            let mut strength = lora.strength;
+            let value = egui::DragValue::new(&mut strength)
+                .range(-2.0..=2.0)
+                .speed(0.01)
+                .max_decimals(2);
+            let value = ui
+                .add(value)
+                .on_hover_text("How strongly it counts: 1 as it was taught, 0 not at all.");
+            if value
+                .accessible_name(format!("Strength of {name}"))
+                .changed()
+            {
+                commands.push(Command::SetLoraStrength(index, strength));
+            }
+            let off = theme::icon_button(ui, icons::CLOSE, false)
+                .accessible_name(format!("Take off {name}"));
+            if off.on_hover_text("Take it off.").clicked() {
+                commands.push(Command::TakeOffLora(index));
+            }
+        }
+    });
 }
 
 fn first_row_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {

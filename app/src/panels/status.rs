@@ -22,10 +22,31 @@ impl Panel for Status {
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             preferences_ui(ui, state, commands);
             ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                modes_ui(ui, state, commands);
                 ui.spacing_mut().item_spacing.x = theme::GROUP;
+                ui.add_space(theme::GAP);
                 facts_ui(ui, state);
             });
         });
+    }
+}
+
+/// What the window is for at the moment.
+fn modes_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
+    ui.spacing_mut().item_spacing.x = theme::STEP;
+    let running = if state.teach.is_running() {
+        "Teaching…"
+    } else {
+        "Teaching"
+    };
+    for (open, name, tip) in [
+        (false, "Drawing", "Draw pictures from words."),
+        (true, running, "Teach the model your own pictures."),
+    ] {
+        let label = ui.selectable_label(state.teach.open == open, name);
+        if label.on_hover_text(tip).clicked() {
+            commands.push(Command::SetTeachOpen(open));
+        }
     }
 }
 
@@ -140,6 +161,8 @@ fn menu_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
         commands.push(Command::SetRecentOpen(recent));
     }
     ui.separator();
+    let lora = Command::OpenLora;
+    menu_button_ui(ui, lora.text(), lora, commands);
     let open = Command::OpenModel;
     menu_button_ui(ui, open.text(), open, commands);
 }

@@ -1,6 +1,11 @@
 //! What the engine tells.
 
-use super::{DeviceInfo, EngineError, GenerateSpec, JobId, ModelInfo, Rgb8Image};
+use std::path::PathBuf;
+
+use super::{
+    DeviceInfo, EngineError, Finding, FoundPicture, GenerateSpec, JobId, ModelInfo, Rgb8Image,
+    TuneStep,
+};
 
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,44 @@ pub enum Event {
         elapsed_secs: f32,
         /// Share of that time spent on previews, 0–1.
         preview_share: f32,
+    },
+    /// A folder was looked through.
+    PicturesFound {
+        /// The job.
+        job: JobId,
+        /// Pictures to learn from.
+        pictures: Vec<FoundPicture>,
+        /// What is wrong with some.
+        findings: Vec<Finding>,
+    },
+    /// Some updates of a teaching job are made.
+    TuneStepDone {
+        /// The job.
+        job: JobId,
+        /// How far it is.
+        step: TuneStep,
+    },
+    /// Pictures of the same prompts and seeds, after so many updates.
+    TuneSamples {
+        /// The job.
+        job: JobId,
+        /// Updates made.
+        step: u64,
+        /// The prompts.
+        prompts: Vec<String>,
+        /// A picture for each.
+        images: Vec<Rgb8Image>,
+    },
+    /// A LoRA is finished, or was stopped and kept.
+    TuneDone {
+        /// The job.
+        job: JobId,
+        /// The file.
+        path: PathBuf,
+        /// Updates made.
+        step: u64,
+        /// Updates there were to be.
+        steps: u64,
     },
     /// The job was stopped by the user.
     Cancelled {

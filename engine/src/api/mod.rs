@@ -10,6 +10,7 @@ mod image;
 mod info;
 mod request;
 mod spec;
+mod tune;
 
 pub use error::{EngineError, KeyProblems};
 pub use event::{Event, Stage};
@@ -17,3 +18,4 @@ pub use image::Rgb8Image;
 pub use info::{DeviceChoice, DeviceInfo, DeviceKind, ModelInfo, RatioInfo};
 pub use request::{JobId, Request, Task};
 pub use spec::{GenerateSpec, LoraWish, PixelBudget};
+pub use tune::{Finding, FoundPicture, TuneStep, TuneWish};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::GenerateSpec;
+use super::{GenerateSpec, TuneWish};
 
 /// Number of a job, unique within one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,4 +30,15 @@ pub enum Request {
 pub enum Task {
     /// Draw one picture; streams `ScaleDone` per scale, then `ImageDone`.
     Generate(GenerateSpec),
+    /// Look through a folder of pictures; answers `PicturesFound`.
+    LookThrough {
+        /// The folder.
+        folder: PathBuf,
+        /// Word that calls up what is learned from them; empty for none.
+        trigger: String,
+    },
+    /// Teach the model the pictures of a folder; streams `TuneStepDone` and `TuneSamples`, then `TuneDone`.
+    ///
+    /// Stopping it keeps what was learned so far.
+    Tune(TuneWish),
 }

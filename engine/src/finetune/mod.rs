@@ -12,10 +12,11 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-pub use pictures::{Collection, Finding, TrainingPicture, look_through};
+pub use pictures::{Collection, TrainingPicture, look_through};
 
-use crate::api::{EngineError, GenerateSpec};
+use crate::api::{EngineError, GenerateSpec, Rgb8Image, TuneWish};
 use crate::generate::Bundle;
+use crate::kernels::Precision;
 use crate::lora::{self, Lora, LoraInfo, Tuned};
 use crate::model::Transformer;
 use crate::random::Stream;
@@ -102,10 +103,31 @@ impl Default for FinetuneConfig {
             optimizer: AdamWConfig {
                 weight_decay: 0.0,
                 workers: 2,
+                precision: Precision::Half,
                 ..AdamWConfig::default()
             },
             log_every: 10,
             save_every: 100,
+        }
+    }
+}
+
+impl From<&TuneWish> for FinetuneConfig {
+    fn from(wish: &TuneWish) -> Self {
+        Self {
+            name: wish.name.clone(),
+            trigger: wish.trigger.clone(),
+            rank: wish.rank,
+            alpha: wish.rank as f32,
+            learning_rate: wish.learning_rate,
+            steps: wish.steps,
+            batch: wish.batch,
+            flip_strength: wish.flip_strength,
+            prior: wish.prior,
+            seed: wish.seed,
+            log_every: 5,
+            save_every: wish.save_every,
+            ..Self::default()
         }
     }
 }
@@ -213,7 +235,7 @@ pub fn run(
     std::fs::create_dir_all(out).map_err(|error| EngineError::write(out, error))?;
     let files = ModelFolder::open(&bundle.folder)?;
     let base = lora::identity(&files)?;
-    lora::put_on(&mut bundle.transformer, &[]);
+    bundle.wear(&[])?;
     let scale_count = config.scale_count.unwrap_or(bundle.info.scale_count);
     let all = examples(config, bundle, collection, &base, &out.join("features"))?;
 
@@ -258,6 +280,7 @@ pub fn run(
             pictures: collection.pictures.len(),
             prompts: sample_prompts(config, collection),
             out,
+            samples: Vec::new(),
         }),
     };
     let course = Course {
@@ -271,6 +294,10 @@ pub fn run(
     if begun == 0 {
         subject.save_sheet(0)?;
     }
+    let mut with_samples = |told: &Progress| {
+        progress(told);
+        subject.tell_samples(progress);
+    };
     let optimizer = course::run(
         &subject,
         &course,
@@ -280,8 +307,9 @@ pub fn run(
         &training,
         out,
         limits,
-        progress,
+        &mut with_samples,
     )?;
+    subject.tell_samples(progress);
     // A run that was killed after its last checkpoint still lacks the file.
     if begun == config.steps {
         subject.save_lora(&optimizer)?;
@@ -432,6 +460,12 @@ impl<'a> Tuning<'a> {
             .map_err(|_poisoned| EngineError::internal("a sample fell over"))
     }
 
+    fn tell_samples(&self, progress: &mut dyn FnMut(&Progress)) {
+        if let Ok(mut saver) = self.saver() {
+            saver.samples.drain(..).for_each(|sheet| progress(&sheet));
+        }
+    }
+
     fn save_lora(&self, optimizer: &AdamW) -> Result<(), EngineError> {
         let mut saver = self.saver()?;
         optimizer.copy_average_to(&mut saver.tuned, self.training);
@@ -459,16 +493,15 @@ impl<'a> Tuning<'a> {
             .transpose()?;
         let worn: Vec<(&Lora, f32)> = lora.iter().map(|lora| (lora, 1.0)).collect();
         lora::put_on(&mut saver.bundle.transformer, &worn);
-        let mut images = Vec::new();
-        for (index, prompt) in saver.prompts.iter().enumerate() {
-            let spec = GenerateSpec {
-                cfg: vec![saver.bundle.info.cfg],
-                tau: vec![saver.bundle.info.tau],
-                ..GenerateSpec::new(prompt.as_str(), index as u64)
-            };
-            images.push(saver.bundle.draw(&spec)?);
-        }
+        let drawn = saver.draw();
         lora::put_on(&mut saver.bundle.transformer, &[]);
+        let images = drawn?;
+        let told = Progress::Samples {
+            step,
+            prompts: saver.prompts.clone(),
+            images: images.clone(),
+        };
+        saver.samples.push(told);
         write_sheet(
             &saver.out.join(format!("sheet-{step:05}.png")),
             &images,
@@ -485,4 +518,21 @@ struct Saver<'a> {
     pictures: usize,
     prompts: Vec<String>,
     out: &'a Path,
+    /// Sheets that nobody was told of yet.
+    samples: Vec<Progress>,
+}
+
+impl Saver<'_> {
+    /// A picture of every prompt, with what the model wears.
+    fn draw(&self) -> Result<Vec<Rgb8Image>, EngineError> {
+        let one = |(index, prompt): (usize, &String)| {
+            let spec = GenerateSpec {
+                cfg: vec![self.bundle.info.cfg],
+                tau: vec![self.bundle.info.tau],
+                ..GenerateSpec::new(prompt.as_str(), index as u64)
+            };
+            self.bundle.draw(&spec)
+        };
+        self.prompts.iter().enumerate().map(one).collect()
+    }
 }

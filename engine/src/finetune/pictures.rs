@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use image::{DynamicImage, ImageDecoder as _, ImageReader, imageops::FilterType};
 use serde::Deserialize;
 
-use crate::api::{EngineError, Rgb8Image};
+use crate::api::{EngineError, Finding, Rgb8Image};
 use crate::schedule::ScaleSchedule;
 
 /// Endings of picture files that are read.
@@ -38,17 +38,6 @@ pub struct TrainingPicture {
     pub schedule: ScaleSchedule,
     /// A coarse print of its content.
     fingerprint: u64,
-}
-
-/// Something the artist should know about a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong and what to do.
-    pub what: String,
-    /// Whether the picture is left out.
-    pub left_out: bool,
 }
 
 /// What is in a folder.

@@ -10,6 +10,7 @@ mod cancel;
 mod drawing;
 mod link;
 mod run_loop;
+mod tuning;
 
 pub use cancel::CancelBoard;
 

@@ -9,6 +9,7 @@ use crossbeam_channel::Receiver;
 use super::Previews;
 use super::drawing::Studio;
 use super::link::Link;
+use super::tuning;
 use crate::api::{DeviceChoice, DeviceKind, EngineError, Event, JobId, Request, Task};
 use crate::device::{self, OpenDevice};
 use crate::generate::Bundle;
@@ -98,6 +99,13 @@ impl Engine {
         let result = guarded(|| {
             let result = match task {
                 Task::Generate(spec) => studio.draw(job, spec, previews, link),
+                Task::LookThrough { folder, trigger } => {
+                    tuning::look(job, folder, trigger, &studio.bundle, link)
+                }
+                Task::Tune(wish) => {
+                    let device = device.as_ref().map_err(EngineError::clone)?;
+                    tuning::tune(job, wish, &mut studio.bundle, device, link)
+                }
             };
             finished = true;
             result

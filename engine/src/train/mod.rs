@@ -25,7 +25,7 @@ use burn::tensor::Device;
 
 pub use config::TrainConfig;
 
-use crate::api::EngineError;
+use crate::api::{EngineError, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::model::ModelConfig;
 use crate::vae::{Vae, VaeConfig};
@@ -54,6 +54,15 @@ impl Limits<'_> {
 pub enum Progress {
     /// A log line.
     Line(report::LogLine),
+    /// Sample pictures of a fine-tuning run.
+    Samples {
+        /// Updates made.
+        step: u64,
+        /// What was asked for.
+        prompts: Vec<String>,
+        /// A picture for each.
+        images: Vec<Rgb8Image>,
+    },
     /// The text encoder is learning captions.
     Captions {
         /// Updates made.

@@ -1,0 +1,179 @@
+//! Teaching the model one's own pictures, as the window sees it.
+
+use std::path::PathBuf;
+
+use infinity_engine::api::{Event, Finding, FoundPicture, JobId, Rgb8Image, TuneStep, TuneWish};
+
+/// How much is to be learned, in three words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// A few minutes, to see whether it goes anywhere.
+    QuickLook,
+    /// How pictures look.
+    Style,
+    /// A thing.
+    Subject,
+}
+
+impl Preset {
+    /// All presets, quickest first.
+    pub const ALL: [Self; 3] = [Self::QuickLook, Self::Style, Self::Subject];
+
+    /// The word on the button.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QuickLook => "Quick look",
+            Self::Style => "Style",
+            Self::Subject => "Subject",
+        }
+    }
+
+    /// What it is for.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::QuickLook => "100 steps: a first impression.",
+            Self::Style => {
+                "200 gentle steps: how your pictures look, on everything the model draws."
+            }
+            Self::Subject => "300 steps: a thing the model should draw by its name.",
+        }
+    }
+
+    /// Puts its settings into `wish`.
+    pub fn set(self, wish: &mut TuneWish) {
+        let usual = TuneWish::default();
+        (wish.steps, wish.learning_rate, wish.rank) = match self {
+            Self::QuickLook => (100, usual.learning_rate, 8),
+            Self::Style => (200, 0.5 * usual.learning_rate, 16),
+            Self::Subject => (300, usual.learning_rate, 16),
+        };
+        wish.save_every = (wish.steps / 6).max(10);
+    }
+
+    /// The preset whose settings these are.
+    pub fn of(wish: &TuneWish) -> Option<Self> {
+        Self::ALL.into_iter().find(|preset| {
+            let mut own = wish.clone();
+            preset.set(&mut own);
+            own == *wish
+        })
+    }
+}
+
+/// What was found in a folder.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Pictures to learn from.
+    pub pictures: Vec<FoundPicture>,
+    /// What is wrong with some.
+    pub findings: Vec<Finding>,
+}
+
+/// A teaching job, running or over.
+#[derive(Clone, Debug)]
+pub struct Lesson {
+    /// Its job.
+    pub job: JobId,
+    /// Every step told so far.
+    pub steps: Vec<TuneStep>,
+    /// The prompts of the samples.
+    pub prompts: Vec<String>,
+    /// Updates made and the pictures drawn then.
+    pub samples: Vec<(u64, Vec<Rgb8Image>)>,
+    /// Whether the user has asked to stop it.
+    pub stopping: bool,
+    /// Whether it goes on.
+    pub running: bool,
+}
+
+/// All about teaching.
+#[derive(Clone, Debug, Default)]
+pub struct Teach {
+    /// Whether the window shows it.
+    pub open: bool,
+    /// What the controls say.
+    pub wish: TuneWish,
+    /// The job that looks through the folder.
+    pub looking: Option<JobId>,
+    /// What is in the folder.
+    pub found: Option<Found>,
+    /// The last teaching job.
+    pub lesson: Option<Lesson>,
+}
+
+impl Teach {
+    /// Whether the engine is teaching.
+    pub fn is_running(&self) -> bool {
+        self.lesson.as_ref().is_some_and(|lesson| lesson.running)
+    }
+
+    /// Takes in what the engine tells; gives the file of a LoRA that is finished.
+    pub(super) fn apply(&mut self, event: &Event) -> Option<PathBuf> {
+        match event {
+            Event::PicturesFound {
+                job,
+                pictures,
+                findings,
+            } if self.looking == Some(*job) => {
+                self.looking = None;
+                self.found = Some(Found {
+                    pictures: pictures.clone(),
+                    findings: findings.clone(),
+                });
+            }
+            Event::TuneStepDone { job, step } => {
+                if let Some(lesson) = self.lesson_of(*job) {
+                    lesson.steps.push(step.clone());
+                }
+            }
+            Event::TuneSamples {
+                job,
+                step,
+                prompts,
+                images,
+            } => {
+                if let Some(lesson) = self.lesson_of(*job) {
+                    lesson.prompts.clone_from(prompts);
+                    lesson.samples.retain(|(known, _)| known != step);
+                    lesson.samples.push((*step, images.clone()));
+                }
+            }
+            Event::TuneDone { job, path, .. } => {
+                let lesson = self.lesson_of(*job)?;
+                lesson.running = false;
+                return Some(path.clone());
+            }
+            Event::Cancelled { job } | Event::Failed { job, .. } => {
+                if self.looking == Some(*job) {
+                    self.looking = None;
+                    self.found = None;
+                }
+                if let Some(lesson) = self.lesson_of(*job) {
+                    lesson.running = false;
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn lesson_of(&mut self, job: JobId) -> Option<&mut Lesson> {
+        self.lesson.as_mut().filter(|lesson| lesson.job == job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Preset, TuneWish};
+
+    #[test]
+    fn presets_are_recognised() {
+        for preset in Preset::ALL {
+            let mut wish = TuneWish::default();
+            preset.set(&mut wish);
+            assert_eq!(Preset::of(&wish), Some(preset));
+            wish.steps += 1;
+            assert_eq!(Preset::of(&wish), None);
+        }
+    }
+}
