@@ -8,6 +8,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+pub mod desk;
 pub mod models;
 pub mod scripted;
 pub mod tolerance;

@@ -11,105 +11,16 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use eframe::egui::{self, Key, Modifiers, vec2};
-use egui_kittest::Harness;
+use eframe::egui::{self, Key, Modifiers};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
-use infinity::WindowOptions;
-use infinity::app::App;
 use infinity::recipe::{self, Recipe};
 use infinity::settings::Settings;
 use infinity::state::Saved;
-use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId, Request, Task};
-use infinity_tests::scripted::{GRIDS, ScriptedEngine, dropped, model, paint};
-
-/// A window in a folder of its own, on an engine under the test's control.
-struct Desk {
-    engine: ScriptedEngine,
-    harness: Harness<'static, App>,
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-
-    fn with(change: impl FnOnce(&mut WindowOptions)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (engine, handle) = ScriptedEngine::new();
-        let mut options = WindowOptions {
-            settings: Settings::default(),
-            settings_path: Some(folder.path().join("settings.json")),
-            pictures_folder: folder.path().join("Pictures"),
-            ..WindowOptions::default()
-        };
-        change(&mut options);
-        let harness = Harness::builder()
-            .with_size(vec2(1280.0, 800.0))
-            .build_eframe(|creation| App::new(&creation.egui_ctx, handle, options));
-        Self {
-            engine,
-            harness,
-            folder,
-        }
-    }
-
-    /// A window whose model is loaded.
-    fn ready() -> Self {
-        let mut desk = Self::new();
-        desk.engine.get_ready();
-        desk.harness.run();
-        desk
-    }
-
-    fn click(&mut self, label: &str) {
-        self.harness.get_by_label(label).click();
-        self.harness.run();
-    }
-
-    fn draw(&mut self) -> (JobId, GenerateSpec) {
-        self.click("Draw");
-        self.engine.job().expect("Draw asks for a picture")
-    }
-
-    fn draw_to_end(&mut self) -> (JobId, GenerateSpec) {
-        let (job, spec) = self.draw();
-        self.engine.start(job, &spec);
-        self.engine.finish(job, &spec);
-        self.harness.run();
-        (job, spec)
-    }
-
-    fn sees(&self, text: &str) -> bool {
-        let mut found = self.harness.query_all_by_label_contains(text);
-        found.next().is_some()
-    }
-
-    #[track_caller]
-    fn assert_sees(&self, text: &str) {
-        assert!(self.sees(text), "{text:?} is not in the window");
-    }
-
-    /// Runs frames until the file thread has done what `done` looks for.
-    #[track_caller]
-    fn wait_until(&mut self, done: impl Fn(&Self) -> bool) {
-        let start = Instant::now();
-        while !done(self) {
-            assert!(start.elapsed() < Duration::from_secs(10), "nothing came");
-            std::thread::sleep(Duration::from_millis(5));
-            self.harness.run();
-        }
-    }
-
-    fn drop_file(&mut self, path: &Path) {
-        let file = dropped(path);
-        self.harness.input_mut().dropped_files.push(file);
-        self.harness.run();
-    }
-}
+use infinity_engine::api::{EngineError, Event, GenerateSpec, Request};
+use infinity_tests::desk::Desk;
+use infinity_tests::scripted::{GRIDS, ScriptedEngine, model, paint};
 
 #[test]
 fn the_first_start_draws_with_one_key() {
@@ -447,92 +358,4 @@ fn a_request_for_a_model_is_passed_on() {
     let folder = PathBuf::from("/models/big");
     handle.send(Request::LoadModel { folder }).unwrap();
     assert!(matches!(engine.request(), Some(Request::LoadModel { .. })));
-}
-
-/// A folder is dropped, looked through and taught; what comes out is put on, weakened and taken off.
-#[test]
-fn a_folder_of_pictures_is_taught_and_used() {
-    let mut desk = Desk::ready();
-    let data = desk.folder.path().join("windmills");
-    std::fs::create_dir(&data).unwrap();
-    desk.drop_file(&data);
-    desk.assert_sees("Teach your own pictures");
-    let (job, task) = desk.engine.task().expect("the folder is looked through");
-    assert!(
-        matches!(&task, Task::LookThrough { folder, .. } if *folder == data),
-        "{task:?}"
-    );
-    desk.engine.find_pictures(job, 9);
-    desk.harness.run();
-    desk.assert_sees("9 pictures, 9 with words");
-    desk.assert_sees("tiny.png");
-    desk.click("Quick look");
-    desk.click("Teach");
-    let (job, task) = desk.engine.task().expect("Teach asks for it");
-    let Task::Tune(wish) = task else {
-        panic!("{task:?}")
-    };
-    assert_eq!(
-        (wish.name.as_str(), wish.steps, &wish.data),
-        ("windmills", 100, &data)
-    );
-    assert!(wish.out.ends_with("LoRAs/windmills"), "{:?}", wish.out);
-    desk.engine.teach(job, 60);
-    desk.harness.run();
-    desk.assert_sees("Step 60 of 300");
-    desk.assert_sees("After 50 steps");
-    desk.click("Stop and keep");
-    assert!(desk.engine.is_cancelled(job));
-    desk.assert_sees("what was learned is kept");
-    let path = wish.out.join("lora.safetensors");
-    desk.engine.tell(Event::TuneDone {
-        job,
-        path: path.clone(),
-        step: 60,
-        steps: 100,
-    });
-    desk.harness.run();
-    desk.assert_sees("is ready and put on");
-    desk.click("Drawing");
-    let (job, spec) = desk.draw_to_end();
-    assert_eq!((spec.loras.len(), &spec.loras[0].path), (1, &path));
-    assert_eq!(
-        desk.harness
-            .state()
-            .state()
-            .picture(job)
-            .unwrap()
-            .spec
-            .loras,
-        spec.loras
-    );
-    desk.click("Take off windmills");
-    let (_, spec) = desk.draw();
-    assert!(spec.loras.is_empty());
-    // A LoRA file that is dropped is put on as well.
-    let other = desk.folder.path().join("ink.safetensors");
-    std::fs::write(&other, "").unwrap();
-    desk.drop_file(&other);
-    desk.assert_sees("ink");
-    let (_, spec) = desk.draw();
-    assert_eq!(spec.loras[0].path, other);
-}
-
-#[test]
-fn a_folder_that_cannot_be_taught_is_said() {
-    let mut desk = Desk::ready();
-    desk.click("Teaching");
-    desk.assert_sees("Choose a folder, or drop one here");
-    let data = desk.folder.path().join("empty");
-    std::fs::create_dir(&data).unwrap();
-    desk.drop_file(&data);
-    let (job, _) = desk.engine.task().unwrap();
-    desk.assert_sees("Looking through the folder");
-    let error = EngineError::bad_config(&data, "there is no .png or .jpg picture in it");
-    desk.engine.fail(job, error);
-    desk.harness.run();
-    desk.assert_sees("no .png or .jpg picture");
-    desk.assert_sees("Choose a folder, or drop one here");
-    desk.click("Drawing");
-    desk.draw();
 }

@@ -5,19 +5,16 @@ use std::path::{Path, PathBuf};
 use image::{DynamicImage, ImageDecoder as _, ImageReader, imageops::FilterType};
 use serde::Deserialize;
 
+use super::captions::{caption_beside, with_trigger};
 use crate::api::{EngineError, Finding, Rgb8Image};
 use crate::schedule::ScaleSchedule;
 
 /// Endings of picture files that are read.
 const PICTURE_ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
-/// Endings of caption files beside them.
-const CAPTION_ENDINGS: [&str; 2] = ["txt", "caption"];
 /// Longest side that is read.
 const MOST_SIDE: u32 = 40_000;
 /// Memory that reading one picture may take.
 const MOST_BYTES: u64 = 1 << 30;
-/// Longest caption file that is read.
-const MOST_CAPTION: u64 = 1 << 16;
 /// A picture this much longer one way than the nearest shape is cut by more than half.
 const MOST_CUT: f32 = 2.0;
 /// Fingerprints of 64 bits that differ in at most so many are the same picture.
@@ -289,61 +286,6 @@ fn covering(image: &DynamicImage, width: u32, height: u32) -> Vec<u8> {
         .into_raw()
 }
 
-/// The words in the `.txt` or `.caption` file beside `path`; empty when there is none.
-fn caption_beside(path: &Path) -> Result<String, String> {
-    for end in CAPTION_ENDINGS {
-        let beside = path.with_extension(end);
-        let Ok(about) = std::fs::metadata(&beside) else {
-            continue;
-        };
-        if about.len() > MOST_CAPTION {
-            return Err(format!(
-                "its caption file {:?} is too long",
-                beside.file_name().unwrap_or_default()
-            ));
-        }
-        let bytes = std::fs::read(&beside)
-            .map_err(|error| format!("its caption cannot be read ({error})"))?;
-        return words_of(&bytes).ok_or_else(|| {
-            format!(
-                "its caption file {:?} is no text; save it as UTF-8",
-                beside.file_name().unwrap_or_default()
-            )
-        });
-    }
-    Ok(String::new())
-}
-
-/// UTF-8, or UTF-16 with its mark, in one line.
-fn words_of(bytes: &[u8]) -> Option<String> {
-    let wide = |from: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = bytes[2..]
-            .chunks_exact(2)
-            .map(|pair| from([pair[0], pair[1]]))
-            .collect();
-        String::from_utf16(&units).ok()
-    };
-    let text = match bytes {
-        [0xFF, 0xFE, ..] => wide(u16::from_le_bytes)?,
-        [0xFE, 0xFF, ..] => wide(u16::from_be_bytes)?,
-        _ => String::from_utf8(bytes.to_vec()).ok()?,
-    };
-    let text = text.trim_start_matches('\u{FEFF}');
-    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-fn with_trigger(caption: &str, trigger: &str) -> String {
-    if trigger.is_empty() {
-        caption.replace("[trigger]", "").trim().to_owned()
-    } else if caption.contains("[trigger]") {
-        caption.replace("[trigger]", trigger)
-    } else if caption.is_empty() {
-        trigger.to_owned()
-    } else {
-        format!("{trigger}, {caption}")
-    }
-}
-
 /// For each of 8×8 places of the small grey picture, whether it gets brighter to the right.
 fn fingerprint(image: &Rgb8Image) -> u64 {
     let Some(full) = image::RgbImage::from_raw(image.width, image.height, image.pixels.to_vec())
@@ -443,7 +385,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         picture(&at("good.png"), 200, 200, 1);
-        picture(&at("small.png"), 100, 200, 2);
+        picture(&at("small.png"), 100, 100, 2);
         picture(&at("long.png"), 3000, 150, 3);
         picture(&at("twin.png"), 200, 200, 1);
         image::RgbImage::from_pixel(200, 200, image::Rgb([9, 9, 9]))

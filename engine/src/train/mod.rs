@@ -12,6 +12,7 @@ pub mod optimizer;
 pub mod parallel;
 pub mod report;
 pub mod self_correction;
+mod teacher;
 pub mod text_probe;
 pub mod transformer;
 pub mod transformer_loss;

@@ -1,6 +1,5 @@
 //! Training the transformer and its text encoder on a trained tokenizer.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -12,17 +11,18 @@ use super::course::{self, Course, Measures, Subject};
 use super::feed::{self, Batch};
 use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
 use super::report::write_sheet;
-use super::self_correction::{Lesson, flip_at_random, lesson};
+use super::self_correction::Lesson;
+use super::teacher::{FeatureCache, Teacher};
 use super::text_probe::TextProbe;
 use super::transformer_loss::{BitLoss, bit_loss};
 use super::{Limits, Progress};
-use crate::api::{EngineError, GenerateSpec, Rgb8Image};
+use crate::api::{EngineError, GenerateSpec};
 use crate::generate::Bundle;
 use crate::model::{ModelConfig, Transformer};
 use crate::postcards::{Caption, Postcard, Split, corpus};
 use crate::random::Stream;
 use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures, Unigram};
-use crate::vae::{Vae, pixels_from_images};
+use crate::vae::Vae;
 use crate::weights::{KeyMap, ModelFolder, Network, Slots, WeightFile, atomic_write, load_into};
 
 const WARMUP_STEPS: u64 = 100;
@@ -265,38 +265,6 @@ impl Subject for Drawer<'_> {
     }
 }
 
-/// Prepares batches with their lessons, on the thread that paints.
-struct Teacher {
-    seed: u64,
-    vae: Vae,
-    transformer: ModelConfig,
-    loss: TransformerLossConfig,
-    phases: Vec<Phase>,
-    features: FeatureCache,
-}
-
-impl Teacher {
-    fn prepare(&mut self, step: u64) -> Result<Option<(Batch, Vec<Lesson>)>, EngineError> {
-        let Some(batch) = feed::make_batch(self.seed, step, &self.phases, self.loss.pool)? else {
-            return Ok(None);
-        };
-        let features = self.features.of(&self.vae, &batch)?;
-        let one = |(index, map): (usize, &Vec<f32>)| {
-            let stream = Stream::new(self.seed ^ 0xF11B, batch.step << 16 | index as u64);
-            let flip = flip_at_random(self.loss.flip_strength, self.loss.flip_scales, stream);
-            lesson(
-                map,
-                self.transformer.codebook_dim,
-                &batch.schedule.scales,
-                self.transformer.patchify,
-                flip,
-            )
-        };
-        let lessons = features.iter().enumerate().map(one).collect();
-        Ok(Some((batch, lessons)))
-    }
-}
-
 /// Writes the word list of the run to `folder` and gives the sizes of its text encoder.
 fn prepare_text(
     run: &TransformerRun<'_>,
@@ -389,47 +357,6 @@ fn learn_captions(
         }
     }
     Ok(())
-}
-
-/// Tokenizer features of pictures seen before; each picture is encoded once.
-#[derive(Default)]
-struct FeatureCache {
-    known: HashMap<(u64, u32, u32), Vec<f32>>,
-}
-
-impl FeatureCache {
-    /// Features `[d, h, w]` of every picture of `batch`.
-    fn of(&mut self, vae: &Vae, batch: &Batch) -> Result<Vec<Vec<f32>>, EngineError> {
-        let key = |seed: &u64, image: &Rgb8Image| (*seed, image.width, image.height);
-        let keys: Vec<_> = batch
-            .card_seeds
-            .iter()
-            .zip(&batch.images)
-            .map(|(s, i)| key(s, i))
-            .collect();
-        let fresh: Vec<usize> = (0..keys.len())
-            .filter(|&i| !self.known.contains_key(&keys[i]))
-            .collect();
-        if !fresh.is_empty() {
-            let images: Vec<Rgb8Image> = fresh.iter().map(|&i| batch.images[i].clone()).collect();
-            let encoded = vae.encode(pixels_from_images(&images, vae.device()));
-            let size = encoded.dims()[1..].iter().product::<usize>();
-            let values = encoded
-                .try_into_vec_as::<f32>()
-                .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
-            for (index, map) in fresh.into_iter().zip(values.chunks_exact(size)) {
-                self.known.insert(keys[index], map.to_vec());
-            }
-        }
-        keys.iter()
-            .map(|key| {
-                self.known
-                    .get(key)
-                    .cloned()
-                    .ok_or_else(|| EngineError::internal("feature cache"))
-            })
-            .collect()
-    }
 }
 
 /// Text features of the batch's captions; some rows replaced by "no text" (spec section 8.2).

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
-use super::gemm::{Factor, Right, left_columns, left_rows, multiply};
+use super::factor::Factor;
+use super::gemm::multiply;
 use super::math::{exp, sum_of};
+use super::pack::{Right, left_columns, left_rows};
 use crate::kernels::{Sight, count_products};
 
 /// One head: queries `[L, D]`, keys and values `[S, D]`.

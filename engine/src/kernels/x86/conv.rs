@@ -6,7 +6,9 @@
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
-use super::gemm::{Factor, Left, Packed, Right, at_least, multiply};
+use super::factor::Factor;
+use super::gemm::multiply;
+use super::pack::{Left, Packed, Right, at_least};
 use crate::kernels::count_products;
 
 /// Inputs: `x` `[B, in, h, w]`, weight `[out, in, side, side]`, bias `[out]`.

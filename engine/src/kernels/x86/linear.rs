@@ -1,7 +1,9 @@
 //! `y = x Wᵀ + b` over rows.
 
 use super::bridge::{Operation, Values};
-use super::gemm::{Factor, Left, Packed, Right, left_columns, left_rows, multiply, turned};
+use super::factor::Factor;
+use super::gemm::multiply;
+use super::pack::{Left, Packed, Right, left_columns, left_rows, turned};
 use crate::kernels::count_products;
 
 /// Inputs: `x` `[.., in]`, `W` `[out, in]`, `b` `[out]` or a scalar for none.

@@ -3,14 +3,16 @@
 pub(in crate::kernels) mod attention;
 pub(in crate::kernels) mod bridge;
 pub(in crate::kernels) mod conv;
+mod factor;
 mod gemm;
 pub(in crate::kernels) mod linear;
 mod math;
 pub(in crate::kernels) mod norm;
+mod pack;
 pub(in crate::kernels) mod pointwise;
 pub(in crate::kernels) mod turn;
 
-pub(in crate::kernels) use gemm::{Half, Single};
+pub(in crate::kernels) use factor::{Half, Single};
 
 /// Whether this processor has all that the operations use.
 pub(in crate::kernels) fn available() -> bool {

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
-use super::gemm::at_least;
 use super::math::{sigmoid, sum_of};
+use super::pack::at_least;
 
 /// Group normalisation, scale and shift per channel, then `SiLU`.
 ///

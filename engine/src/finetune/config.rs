@@ -1,0 +1,187 @@
+//! What a fine-tuning run is told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{EngineError, TuneWish};
+use crate::kernels::Precision;
+use crate::train::config::Phase;
+use crate::train::optimizer::AdamWConfig;
+
+/// How to fine-tune.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FinetuneConfig {
+    /// Name of the LoRA.
+    pub name: String,
+    /// Word that calls it up; goes before every caption, or where one says `[trigger]`.
+    pub trigger: String,
+    /// Rows of the thin matrices.
+    pub rank: usize,
+    /// Numerator of the scale `alpha / rank`.
+    pub alpha: f32,
+    /// Parts of the names of layers that learn: `sa.`, `ca.`, `ffn.`.
+    pub layers: Vec<String>,
+    /// Learning rate; falls to a tenth in the second half.
+    pub learning_rate: f32,
+    /// Updates.
+    pub steps: u64,
+    /// Pictures per update.
+    pub batch: usize,
+    /// Scales to learn at; the model's own number when `None`.
+    pub scale_count: Option<usize>,
+    /// Chance that a caption is replaced by "no text".
+    pub caption_drop: f32,
+    /// Largest share of bits flipped per scale (bitwise self-correction).
+    pub flip_strength: f32,
+    /// Number of first scales that flips are applied to.
+    pub flip_scales: usize,
+    /// Whether coarse scales count more.
+    pub reweight_by_scale: bool,
+    /// Share of every batch that are pictures the model itself drew before, so that it does not forget.
+    pub prior: f32,
+    /// Prompts of those pictures; the model's examples when empty.
+    pub prior_prompts: Vec<String>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Optimizer.
+    pub optimizer: AdamWConfig,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between checkpoints and sheets.
+    pub save_every: u64,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            trigger: String::new(),
+            rank: 16,
+            alpha: 16.0,
+            layers: ["ca.", "ffn."].map(str::to_owned).to_vec(),
+            learning_rate: 1e-3,
+            steps: 300,
+            batch: 8,
+            scale_count: None,
+            caption_drop: 0.1,
+            flip_strength: 0.2,
+            flip_scales: 13,
+            reweight_by_scale: true,
+            prior: 0.25,
+            prior_prompts: Vec::new(),
+            seed: 1,
+            optimizer: AdamWConfig {
+                weight_decay: 0.0,
+                workers: 2,
+                precision: Precision::Half,
+                ..AdamWConfig::default()
+            },
+            log_every: 10,
+            save_every: 100,
+        }
+    }
+}
+
+impl From<&TuneWish> for FinetuneConfig {
+    fn from(wish: &TuneWish) -> Self {
+        Self {
+            name: wish.name.clone(),
+            trigger: wish.trigger.clone(),
+            rank: wish.rank,
+            alpha: wish.rank as f32,
+            learning_rate: wish.learning_rate,
+            steps: wish.steps,
+            batch: wish.batch,
+            flip_strength: wish.flip_strength,
+            prior: wish.prior,
+            seed: wish.seed,
+            log_every: 5,
+            save_every: wish.save_every,
+            ..Self::default()
+        }
+    }
+}
+
+impl FinetuneConfig {
+    /// # Errors
+    /// [`EngineError::BadSetting`] naming the setting.
+    pub(super) fn check(&self) -> Result<(), EngineError> {
+        let share = |value: f32| (0.0..1.0).contains(&value);
+        let checks = [
+            (
+                "rank",
+                (1..=256).contains(&self.rank),
+                self.rank.to_string(),
+                "Use 4 to 64.",
+            ),
+            (
+                "alpha",
+                self.alpha.is_finite() && self.alpha > 0.0,
+                self.alpha.to_string(),
+                "Use the rank, or half of it.",
+            ),
+            (
+                "learning rate",
+                self.learning_rate.is_finite() && self.learning_rate > 0.0,
+                self.learning_rate.to_string(),
+                "Use 0.0001 to 0.002.",
+            ),
+            (
+                "number of steps",
+                self.steps > 0,
+                self.steps.to_string(),
+                "Use 100 to 2000.",
+            ),
+            (
+                "batch",
+                (1..=256).contains(&self.batch),
+                self.batch.to_string(),
+                "Use 1 to 16.",
+            ),
+            (
+                "share of dropped captions",
+                share(self.caption_drop),
+                self.caption_drop.to_string(),
+                "Use 0.1.",
+            ),
+            (
+                "share of flipped bits",
+                share(self.flip_strength),
+                self.flip_strength.to_string(),
+                "Use 0 to 0.3.",
+            ),
+            (
+                "share of the model's own pictures",
+                share(self.prior),
+                self.prior.to_string(),
+                "Use 0 to 0.5.",
+            ),
+        ];
+        match checks.into_iter().find(|(_, fine, _, _)| !fine) {
+            Some((what, _, value, advice)) => Err(EngineError::BadSetting {
+                what,
+                value,
+                advice: advice.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The run as phases of the training loop; ratios are those of the pictures.
+    pub(super) fn phases(&self, scale_count: usize) -> Vec<Phase> {
+        let phase = |steps: u64, learning_rate: [f32; 2]| Phase {
+            steps,
+            batch: self.batch,
+            scale_count,
+            ratios: Vec::new(),
+            learning_rate,
+            recolour: 0.0,
+            scribble: 0.0,
+        };
+        let (rate, half) = (self.learning_rate, self.steps / 2);
+        vec![
+            phase(self.steps - half, [rate, rate]),
+            phase(half, [rate, 0.1 * rate]),
+        ]
+    }
+}

@@ -1,0 +1,293 @@
+//! Factors of a product laid side by side, and blocks with their axes exchanged.
+
+use std::arch::x86_64::{
+    __m512i, _MM_HINT_T1, _mm_prefetch, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+};
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::factor::Factor;
+
+/// Columns of one tile: two vectors.
+pub(super) const TILE_COLUMNS: usize = 32;
+/// Steps of the right factor that stay in the nearest cache: 16 KiB for one tile.
+pub(super) const STEPS_AT_ONCE: usize = 128;
+
+/// Left factor: row `i` starts at `rows[i]`, its values follow.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Left<'a, F: Factor> {
+    pub(in crate::kernels) data: &'a [F::Left],
+    pub(in crate::kernels) rows: &'a [usize],
+}
+
+/// Right factor, `[k, n]`.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) enum Right<'a, F: Factor> {
+    /// Step `r` of all columns starts at `rows[r]`.
+    Steps {
+        data: &'a [F::Right],
+        rows: &'a [usize],
+    },
+    /// Rows `[k, n]`, `stride` apart.
+    Rows {
+        values: &'a [f32],
+        k: usize,
+        stride: usize,
+    },
+    /// Columns `[n, k]`, `stride` apart.
+    Columns {
+        values: &'a [f32],
+        k: usize,
+        stride: usize,
+    },
+}
+
+impl<F: Factor> Right<'_, F> {
+    pub(super) fn steps(&self) -> usize {
+        match self {
+            Self::Steps { rows, .. } => rows.len(),
+            Self::Rows { k, .. } | Self::Columns { k, .. } => k.div_ceil(F::STEP),
+        }
+    }
+
+    /// Asks for a column's values from `step` on, as many as are packed at once.
+    #[inline(always)]
+    pub(super) fn fetch(&self, step: usize, column: usize) {
+        if let Self::Columns { values, stride, .. } = self {
+            let from = column * stride + step * F::STEP;
+            fetch(values.as_ptr().wrapping_add(from), STEPS_AT_ONCE * F::STEP);
+        }
+    }
+
+    /// From the start of one packed tile of columns to the next; one cache line more than they take, so that the
+    /// tiles do not share the same few places of the cache.
+    pub(super) fn panel(&self) -> usize {
+        let steps = self.steps().next_multiple_of(BLOCK).min(STEPS_AT_ONCE);
+        steps * TILE_COLUMNS + 16
+    }
+
+    /// Lays `steps` of `columns` side by side, tile after tile.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) fn pack(&self, steps: Range<usize>, columns: Range<usize>, packed: &mut [F::Right]) {
+        let panel = self.panel();
+        match *self {
+            Self::Steps { data, rows } => {
+                for (step, row) in rows[steps].iter().enumerate() {
+                    let row = &data[row + columns.start..][..columns.len()];
+                    for (tile, row) in row.chunks(TILE_COLUMNS).enumerate() {
+                        let to = tile * panel + step * TILE_COLUMNS;
+                        packed[to..to + row.len()].copy_from_slice(row);
+                    }
+                }
+            }
+            Self::Rows { values, k, stride } => {
+                for (place, step) in steps.enumerate() {
+                    let row = |at: usize| {
+                        let start = at * stride + columns.start;
+                        &values[start..start + columns.len()]
+                    };
+                    let first = row(step * F::STEP);
+                    let second = (F::STEP == 2 && 2 * step + 1 < k).then(|| row(2 * step + 1));
+                    for tile in 0..columns.len().div_ceil(TILE_COLUMNS) {
+                        let part =
+                            tile * TILE_COLUMNS..columns.len().min((tile + 1) * TILE_COLUMNS);
+                        let to = tile * panel + place * TILE_COLUMNS;
+                        let to = &mut packed[to..to + part.len()];
+                        if let Some(second) = second {
+                            let pairs = first[part.clone()].iter().zip(&second[part]);
+                            for (to, (a, b)) in to.iter_mut().zip(pairs) {
+                                *to = F::right(*a, *b);
+                            }
+                        } else {
+                            for (to, a) in to.iter_mut().zip(&first[part]) {
+                                *to = F::right(*a, 0.0);
+                            }
+                        }
+                    }
+                }
+            }
+            Self::Columns { values, k, stride } => {
+                for first in (0..columns.len()).step_by(BLOCK) {
+                    let count = BLOCK.min(columns.len() - first);
+                    let to = first / TILE_COLUMNS * panel + first % TILE_COLUMNS;
+                    for (place, step) in steps.clone().step_by(BLOCK).enumerate() {
+                        let mut block = [[F::Right::default(); BLOCK]; BLOCK];
+                        let places = step * F::STEP..k.min((step + BLOCK) * F::STEP);
+                        for (column, block) in block.iter_mut().take(count).enumerate() {
+                            let from = (columns.start + first + column) * stride;
+                            let from = &values[from + places.start..from + places.end];
+                            for (to, from) in block.iter_mut().zip(from.chunks(F::STEP)) {
+                                *to = F::right(from[0], from.get(1).copied().unwrap_or(0.0));
+                            }
+                        }
+                        for (step, row) in turn_block(block).iter().enumerate() {
+                            let to = to + (place * BLOCK + step) * TILE_COLUMNS;
+                            packed[to..to + BLOCK].copy_from_slice(row);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A 16×16 block of 32-bit values with its axes exchanged.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
+    const { assert!(size_of::<T>() == 4) };
+    // SAFETY: any 64 bytes are a vector, and the other way round; sizes are equal.
+    let rows: [__m512i; BLOCK] = unsafe { std::mem::transmute_copy(&block) };
+    // Pairs of rows, then fours: vector 4g + c holds columns c, 4 + c, 8 + c and 12 + c of rows 4g to 4g + 3.
+    let mut pairs = rows;
+    for at in (0..BLOCK).step_by(2) {
+        pairs[at] = _mm512_unpacklo_epi32(rows[at], rows[at + 1]);
+        pairs[at + 1] = _mm512_unpackhi_epi32(rows[at], rows[at + 1]);
+    }
+    let mut fours = pairs;
+    for at in (0..BLOCK).step_by(4) {
+        for half in 0..2 {
+            let (a, b) = (pairs[at + half], pairs[at + 2 + half]);
+            fours[at + 2 * half] = _mm512_unpacklo_epi64(a, b);
+            fours[at + 2 * half + 1] = _mm512_unpackhi_epi64(a, b);
+        }
+    }
+    let mut turned = fours;
+    for c in 0..4 {
+        let even = _mm512_shuffle_i32x4::<0x88>(fours[c], fours[4 + c]);
+        let odd = _mm512_shuffle_i32x4::<0xDD>(fours[c], fours[4 + c]);
+        let even_below = _mm512_shuffle_i32x4::<0x88>(fours[8 + c], fours[12 + c]);
+        let odd_below = _mm512_shuffle_i32x4::<0xDD>(fours[8 + c], fours[12 + c]);
+        turned[c] = _mm512_shuffle_i32x4::<0x88>(even, even_below);
+        turned[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd, odd_below);
+        turned[8 + c] = _mm512_shuffle_i32x4::<0xDD>(even, even_below);
+        turned[12 + c] = _mm512_shuffle_i32x4::<0xDD>(odd, odd_below);
+    }
+    // SAFETY: as above.
+    unsafe { std::mem::transmute_copy(&turned) }
+}
+
+/// Side of the blocks in which factors are turned.
+const BLOCK: usize = 16;
+
+/// A packed factor with its table of rows.
+pub(in crate::kernels) struct Packed<T> {
+    pub(in crate::kernels) data: Vec<T>,
+    pub(in crate::kernels) rows: Vec<usize>,
+}
+
+impl<T> Packed<T> {
+    /// As a left factor.
+    pub(in crate::kernels) fn left<F: Factor<Left = T>>(&self) -> Left<'_, F> {
+        Left {
+            data: &self.data,
+            rows: &self.rows,
+        }
+    }
+}
+
+/// A left factor from rows `[m, k]`, `stride` apart.
+#[inline(always)]
+pub(in crate::kernels) fn left_rows<F: Factor>(
+    values: &[f32],
+    m: usize,
+    k: usize,
+    stride: usize,
+) -> Packed<F::Left> {
+    let wide = k.next_multiple_of(F::STEP);
+    let mut data = vec![F::Left::default(); m * wide];
+    for (row, packed) in data.chunks_exact_mut(wide.max(1)).enumerate() {
+        for (to, from) in packed
+            .iter_mut()
+            .zip(&values[row * stride..row * stride + k])
+        {
+            *to = F::left(*from);
+        }
+    }
+    let rows = (0..m).map(|row| row * wide).collect();
+    Packed { data, rows }
+}
+
+/// A left factor from columns: `values` is `[k, m]`, rows `stride` apart.
+#[inline(always)]
+pub(in crate::kernels) fn left_columns<F: Factor>(
+    values: &[f32],
+    k: usize,
+    m: usize,
+    stride: usize,
+) -> Packed<F::Left> {
+    let wide = k.next_multiple_of(F::STEP);
+    let mut data = vec![F::Left::default(); m * wide];
+    let mut block = [[F::Left::default(); BLOCK]; BLOCK];
+    for first_row in (0..k).step_by(BLOCK) {
+        let rows = BLOCK.min(k - first_row);
+        for first in (0..m).step_by(BLOCK) {
+            let columns = BLOCK.min(m - first);
+            for (row, block) in block.iter_mut().take(rows).enumerate() {
+                let from = &values[(first_row + row) * stride + first..][..columns];
+                for (to, from) in block.iter_mut().zip(from) {
+                    *to = F::left(*from);
+                }
+            }
+            for column in 0..columns {
+                let packed = &mut data[(first + column) * wide + first_row..][..rows];
+                for (to, row) in packed.iter_mut().zip(&block) {
+                    *to = row[column];
+                }
+            }
+        }
+    }
+    let rows = (0..m).map(|row| row * wide).collect();
+    Packed { data, rows }
+}
+
+/// Chunks of so many values that one thread takes at once, so that sharing pays.
+pub(super) const fn at_least(values: usize) -> usize {
+    (1_usize << 15).div_ceil(values)
+}
+
+/// Rows `[m, n]` as columns `[n, m]`, each value through `change` with its row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(in crate::kernels) fn turned(
+    values: &[f32],
+    m: usize,
+    n: usize,
+    change: impl Fn(usize, f32) -> f32 + Sync,
+) -> Vec<f32> {
+    let mut turned = vec![0.0; m * n];
+    let turn = |(place, turned): (usize, &mut [f32])| {
+        let mut block = [[0.0; BLOCK]; BLOCK];
+        let columns = turned.len() / m;
+        for first_row in (0..m).step_by(BLOCK) {
+            let rows = first_row..(first_row + BLOCK).min(m);
+            for (row, block) in rows.clone().zip(&mut block) {
+                let from = &values[row * n + place * BLOCK..][..columns];
+                for (to, from) in block.iter_mut().zip(from) {
+                    *to = change(row, *from);
+                }
+            }
+            for (turned, block) in turned.chunks_exact_mut(m).zip(turn_block(block)) {
+                turned[rows.clone()].copy_from_slice(&block[..rows.len()]);
+            }
+        }
+    };
+    turned
+        .par_chunks_mut(BLOCK * m.max(1))
+        .enumerate()
+        .with_min_len(at_least(BLOCK * m.max(1)))
+        .for_each(turn);
+    turned
+}
+
+/// Asks for `count` values that will be read soon.
+#[inline(always)]
+pub(super) fn fetch<T>(from: *const T, count: usize) {
+    for line in (0..count * size_of::<T>()).step_by(64) {
+        // SAFETY: a hint; no address is refused.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast::<i8>().wrapping_add(line)) };
+    }
+}

@@ -1,0 +1,87 @@
+//! What a batch needs before the update: features of its pictures, and lessons with mistakes in them.
+
+use std::collections::HashMap;
+
+use super::config::{Phase, TransformerLossConfig};
+use super::feed::{self, Batch};
+use super::self_correction::{Lesson, flip_at_random, lesson};
+use crate::api::{EngineError, Rgb8Image};
+use crate::model::ModelConfig;
+use crate::random::Stream;
+use crate::vae::{Vae, pixels_from_images};
+
+/// Prepares batches with their lessons, on the thread that paints.
+pub(super) struct Teacher {
+    pub(super) seed: u64,
+    pub(super) vae: Vae,
+    pub(super) transformer: ModelConfig,
+    pub(super) loss: TransformerLossConfig,
+    pub(super) phases: Vec<Phase>,
+    pub(super) features: FeatureCache,
+}
+
+impl Teacher {
+    pub(super) fn prepare(
+        &mut self,
+        step: u64,
+    ) -> Result<Option<(Batch, Vec<Lesson>)>, EngineError> {
+        let Some(batch) = feed::make_batch(self.seed, step, &self.phases, self.loss.pool)? else {
+            return Ok(None);
+        };
+        let features = self.features.of(&self.vae, &batch)?;
+        let one = |(index, map): (usize, &Vec<f32>)| {
+            let stream = Stream::new(self.seed ^ 0xF11B, batch.step << 16 | index as u64);
+            let flip = flip_at_random(self.loss.flip_strength, self.loss.flip_scales, stream);
+            lesson(
+                map,
+                self.transformer.codebook_dim,
+                &batch.schedule.scales,
+                self.transformer.patchify,
+                flip,
+            )
+        };
+        let lessons = features.iter().enumerate().map(one).collect();
+        Ok(Some((batch, lessons)))
+    }
+}
+
+/// Tokenizer features of pictures seen before; each picture is encoded once.
+#[derive(Default)]
+pub(super) struct FeatureCache {
+    known: HashMap<(u64, u32, u32), Vec<f32>>,
+}
+
+impl FeatureCache {
+    /// Features `[d, h, w]` of every picture of `batch`.
+    fn of(&mut self, vae: &Vae, batch: &Batch) -> Result<Vec<Vec<f32>>, EngineError> {
+        let key = |seed: &u64, image: &Rgb8Image| (*seed, image.width, image.height);
+        let keys: Vec<_> = batch
+            .card_seeds
+            .iter()
+            .zip(&batch.images)
+            .map(|(s, i)| key(s, i))
+            .collect();
+        let fresh: Vec<usize> = (0..keys.len())
+            .filter(|&i| !self.known.contains_key(&keys[i]))
+            .collect();
+        if !fresh.is_empty() {
+            let images: Vec<Rgb8Image> = fresh.iter().map(|&i| batch.images[i].clone()).collect();
+            let encoded = vae.encode(pixels_from_images(&images, vae.device()));
+            let size = encoded.dims()[1..].iter().product::<usize>();
+            let values = encoded
+                .try_into_vec_as::<f32>()
+                .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
+            for (index, map) in fresh.into_iter().zip(values.chunks_exact(size)) {
+                self.known.insert(keys[index], map.to_vec());
+            }
+        }
+        keys.iter()
+            .map(|key| {
+                self.known
+                    .get(key)
+                    .cloned()
+                    .ok_or_else(|| EngineError::internal("feature cache"))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,154 @@
+//! Teaching through the real channels of the real engine thread, on a tiny model.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::path::Path;
+
+use infinity_engine::api::{
+    DeviceChoice, EngineError, Event, GenerateSpec, JobId, LoraWish, Task, TuneWish,
+};
+use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
+use infinity_tests::models::tiny;
+
+/// An engine that loads its model.
+fn engine(model: &Path) -> EngineHandle {
+    let options = SpawnOptions::new(DeviceChoice::Cpu, Some(model.to_owned()));
+    spawn(SpawnOptions {
+        previews: Previews::Off,
+        ..options
+    })
+    .unwrap()
+}
+
+/// Draws to the end: the picture, or why there is none.
+fn drawn(
+    engine: &EngineHandle,
+    change: impl FnOnce(&mut GenerateSpec),
+) -> Result<Vec<u8>, EngineError> {
+    let mut spec = GenerateSpec::new("a bowl of cherries", 5);
+    change(&mut spec);
+    engine.run(Task::Generate(spec)).unwrap();
+    loop {
+        match engine.wait_event().expect("the engine is there") {
+            Event::ImageDone { image, .. } => return Ok(image.pixels.to_vec()),
+            Event::Failed { error, .. } => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+fn picture(engine: &EngineHandle, change: impl FnOnce(&mut GenerateSpec)) -> Vec<u8> {
+    drawn(engine, change).unwrap()
+}
+
+/// Events of a teaching job up to its last one.
+fn lessons_of(engine: &EngineHandle, job: JobId, stop_after: u64) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        let event = engine.wait_event().expect("the engine is there");
+        if matches!(event, Event::DeviceReady { .. } | Event::ModelLoaded { .. }) {
+            continue;
+        }
+        let ends = matches!(
+            event,
+            Event::TuneDone { .. } | Event::PicturesFound { .. } | Event::Failed { .. }
+        );
+        if let Event::TuneStepDone { step, .. } = &event
+            && step.step >= stop_after
+        {
+            engine.cancel(job);
+        }
+        events.push(event);
+        if ends {
+            return events;
+        }
+    }
+}
+
+/// Looking, teaching, stopping, going on, drawing with the result: all through the channels.
+#[test]
+fn a_folder_is_taught_and_drawn_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    tiny(&model);
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let engine = engine(&model);
+    let look = |engine: &EngineHandle| {
+        let task = Task::LookThrough {
+            folder: data.clone(),
+            trigger: "zwm".to_owned(),
+        };
+        let job = engine.run(task).unwrap();
+        lessons_of(engine, job, u64::MAX)
+    };
+    assert!(
+        matches!(&look(&engine)[..], [Event::Failed { error, .. }] if error.to_string().contains("data"))
+    );
+    for index in 0..3_u32 {
+        let picture = image::RgbImage::from_fn(96, 96, |x, y| {
+            image::Rgb([(x * 2) as u8, (y * (index + 1)) as u8, 90])
+        });
+        picture.save(data.join(format!("{index}.png"))).unwrap();
+    }
+    match &look(&engine)[..] {
+        [
+            Event::PicturesFound {
+                pictures, findings, ..
+            },
+        ] => {
+            assert_eq!((pictures.len(), findings.len()), (3, 3));
+            assert_eq!(pictures[0].caption, "zwm");
+        }
+        other => panic!("{other:?}"),
+    }
+    let wish = TuneWish {
+        data: data.clone(),
+        out: folder.path().join("run"),
+        name: "stripes".to_owned(),
+        trigger: "zwm".to_owned(),
+        steps: 20,
+        batch: 2,
+        rank: 2,
+        prior: 0.0,
+        save_every: 10,
+        ..TuneWish::default()
+    };
+    let plain = picture(&engine, |_| {});
+    let job = engine.run(Task::Tune(wish.clone())).unwrap();
+    let events = lessons_of(&engine, job, 5);
+    assert!(matches!(
+        events[0],
+        Event::TuneSamples { step: 0, .. } | Event::TuneStepDone { .. }
+    ));
+    let Some(Event::TuneDone {
+        path, step, steps, ..
+    }) = events.last()
+    else {
+        panic!("{events:?}")
+    };
+    assert!(*step < *steps && path.exists());
+    // Nothing of it is on the model unless it is asked for.
+    assert!(picture(&engine, |_| {}) == plain);
+    let job = engine.run(Task::Tune(wish)).unwrap();
+    let events = lessons_of(&engine, job, u64::MAX);
+    let Some(Event::TuneDone { path, step: 20, .. }) = events.last() else {
+        panic!("{events:?}")
+    };
+    let lora = LoraWish {
+        path: path.clone(),
+        strength: 1.0,
+    };
+    picture(&engine, |spec| spec.loras = vec![lora.clone()]);
+    assert!(picture(&engine, |_| {}) == plain);
+    // A file that went away fails the picture, not the engine.
+    std::fs::remove_file(path).unwrap();
+    let error = drawn(&engine, |spec| spec.loras = vec![lora]).unwrap_err();
+    assert!(error.to_string().contains("lora.safetensors"), "{error}");
+    assert!(picture(&engine, |_| {}) == plain);
+    engine.shut_down().unwrap();
+}

@@ -1,0 +1,98 @@
+//! Teaching in the window, by the words on it, over a scripted engine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+use infinity_engine::api::{EngineError, Event, Task};
+use infinity_tests::desk::Desk;
+
+/// A folder is dropped, looked through and taught; what comes out is put on, weakened and taken off.
+#[test]
+fn a_folder_of_pictures_is_taught_and_used() {
+    let mut desk = Desk::ready();
+    let data = desk.folder.path().join("windmills");
+    std::fs::create_dir(&data).unwrap();
+    desk.drop_file(&data);
+    desk.assert_sees("Teach your own pictures");
+    let (job, task) = desk.engine.task().expect("the folder is looked through");
+    assert!(
+        matches!(&task, Task::LookThrough { folder, .. } if *folder == data),
+        "{task:?}"
+    );
+    desk.engine.find_pictures(job, 9);
+    desk.harness.run();
+    desk.assert_sees("9 pictures, 9 with words");
+    desk.assert_sees("tiny.png");
+    desk.click("Quick look");
+    desk.click("Teach");
+    let (job, task) = desk.engine.task().expect("Teach asks for it");
+    let Task::Tune(wish) = task else {
+        panic!("{task:?}")
+    };
+    assert_eq!(
+        (wish.name.as_str(), wish.steps, &wish.data),
+        ("windmills", 100, &data)
+    );
+    assert!(wish.out.ends_with("LoRAs/windmills"), "{:?}", wish.out);
+    desk.engine.teach(job, 60);
+    desk.harness.run();
+    desk.assert_sees("Step 60 of 300");
+    desk.assert_sees("After 50 steps");
+    desk.click("Stop and keep");
+    assert!(desk.engine.is_cancelled(job));
+    desk.assert_sees("what was learned is kept");
+    let path = wish.out.join("lora.safetensors");
+    desk.engine.tell(Event::TuneDone {
+        job,
+        path: path.clone(),
+        step: 60,
+        steps: 100,
+    });
+    desk.harness.run();
+    desk.assert_sees("is ready and put on");
+    desk.click("Drawing");
+    let (job, spec) = desk.draw_to_end();
+    assert_eq!((spec.loras.len(), &spec.loras[0].path), (1, &path));
+    assert_eq!(
+        desk.harness
+            .state()
+            .state()
+            .picture(job)
+            .unwrap()
+            .spec
+            .loras,
+        spec.loras
+    );
+    desk.click("Take off windmills");
+    let (_, spec) = desk.draw();
+    assert!(spec.loras.is_empty());
+    // A LoRA file that is dropped is put on as well.
+    let other = desk.folder.path().join("ink.safetensors");
+    std::fs::write(&other, "").unwrap();
+    desk.drop_file(&other);
+    desk.assert_sees("ink");
+    let (_, spec) = desk.draw();
+    assert_eq!(spec.loras[0].path, other);
+}
+
+#[test]
+fn a_folder_that_cannot_be_taught_is_said() {
+    let mut desk = Desk::ready();
+    desk.click("Teaching");
+    desk.assert_sees("Choose a folder, or drop one here");
+    let data = desk.folder.path().join("empty");
+    std::fs::create_dir(&data).unwrap();
+    desk.drop_file(&data);
+    let (job, _) = desk.engine.task().unwrap();
+    desk.assert_sees("Looking through the folder");
+    let error = EngineError::bad_config(&data, "there is no .png or .jpg picture in it");
+    desk.engine.fail(job, error);
+    desk.harness.run();
+    desk.assert_sees("no .png or .jpg picture");
+    desk.assert_sees("Choose a folder, or drop one here");
+    desk.click("Drawing");
+    desk.draw();
+}
