@@ -65,6 +65,8 @@ pub enum Command {
     ChooseTeachFolder,
     /// Look through a folder of pictures.
     LookThrough(PathBuf),
+    /// Write other words beside a picture.
+    SetCaption(PathBuf, String),
     /// Change what is taught, and how.
     SetTeach(Box<TuneWish>),
     /// Teach the model the pictures of the folder.

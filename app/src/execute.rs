@@ -80,6 +80,9 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
         Command::SetTeachOpen(open) => state.teach.open = open,
         Command::ChooseTeachFolder => hands.tasks.ask(Ask::TeachFolder, None, ""),
         Command::LookThrough(folder) => look_through(folder, state, hands),
+        Command::SetCaption(picture, words) => {
+            hands.tasks.push(FileJob::WriteCaption { picture, words });
+        }
         Command::SetTeach(wish) => state.teach.wish = *wish,
         Command::Teach => teach(state, hands),
         Command::StopTeaching => {
@@ -150,8 +153,15 @@ fn stop(state: &mut UiState, hands: &Hands<'_>) {
 
 /// Asks the engine what is in a folder of pictures.
 fn look_through(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
+    state.teach.open = true;
+    if state.teach.is_running() {
+        state.tell(
+            Tone::Note,
+            "The model is being taught. Choose another folder when that is done or stopped.",
+        );
+        return;
+    }
     let teach = &mut state.teach;
-    teach.open = true;
     let name = |folder: &std::path::Path| {
         let name = folder
             .file_name()
@@ -191,6 +201,7 @@ fn teach(state: &mut UiState, hands: &Hands<'_>) {
                 samples: Vec::new(),
                 stopping: false,
                 running: true,
+                done: None,
             });
         }
         Err(error) => state.tell_error(&error),
@@ -271,6 +282,10 @@ pub fn file_done(result: FileResult, state: &mut UiState, hands: &Hands<'_>) {
             let name = path.file_name().unwrap_or(path.as_os_str());
             let text = format!("Settings loaded from {}.", name.to_string_lossy());
             state.tell(Tone::Note, text);
+        }
+        FileResult::CaptionWritten => {
+            let folder = state.teach.wish.data.clone();
+            look_through(folder, state, hands);
         }
         FileResult::Failed { message } => state.tell(Tone::Trouble, message),
         FileResult::Chosen { ask, path } => match ask {

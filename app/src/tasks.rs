@@ -4,6 +4,7 @@
 //! for a disk; results are polled per frame. Dropping [`Tasks`] finishes what
 //! was begun, so that closing the window loses no picture.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -39,6 +40,13 @@ pub enum FileJob {
         image: Rgb8Image,
         /// Its recipe.
         recipe: Box<Recipe>,
+    },
+    /// Write the words beside a picture, in its `.txt` file.
+    WriteCaption {
+        /// The picture.
+        picture: PathBuf,
+        /// The words.
+        words: String,
     },
     /// Read the recipe of a picture.
     ReadRecipe(PathBuf),
@@ -90,6 +98,8 @@ pub enum FileResult {
         /// The recipe.
         recipe: Box<Recipe>,
     },
+    /// Words were written beside a picture.
+    CaptionWritten,
     /// A job without a picture failed.
     Failed {
         /// What happened and what to do.
@@ -256,6 +266,18 @@ fn run(job: FileJob) -> Option<FileResult> {
                 },
             }
         }
+        FileJob::WriteCaption { picture, words } => {
+            let path = picture.with_extension("txt");
+            match write_beside(&path, words.trim().as_bytes()) {
+                Ok(()) => FileResult::CaptionWritten,
+                Err(error) => FileResult::Failed {
+                    message: format!(
+                        "The caption could not be saved ({error}). Choose a folder that can be written to: {}",
+                        path.display()
+                    ),
+                },
+            }
+        }
         FileJob::ReadRecipe(path) => match recipe::read_recipe(&path) {
             Ok(recipe) => FileResult::RecipeRead {
                 path,
@@ -288,6 +310,16 @@ fn with_extension(path: PathBuf) -> PathBuf {
     let mut name = path.into_os_string();
     name.push(".png");
     name.into()
+}
+
+/// Puts `bytes` at `path`: all of them or none.
+fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 fn write_settings(path: &Path, settings: &Settings) -> std::io::Result<()> {

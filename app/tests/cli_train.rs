@@ -104,7 +104,7 @@ fn a_run_is_drawn_as_curves() {
     assert_eq!((picture.width(), picture.height()), (1200, 720));
 }
 
-const FINETUNE: &str = r#"{ "rank": 4, "alpha": 4, "steps": 40, "batch": 1, "scale_count": 3, "prior": 0,
+const FINETUNE: &str = r#"{ "rank": 4, "steps": 40, "batch": 1, "scale_count": 3, "prior": 0,
   "optimizer": { "weight_decay": 0, "workers": 1 }, "log_every": 1, "save_every": 4 }"#;
 
 /// A folder of noisy pictures with captions, and settings that are quickly done.
@@ -161,6 +161,16 @@ fn a_killed_fine_tuning_goes_on_to_the_same_end() {
     assert!(finetune(folder.path(), "parts").status().unwrap().success());
     let lora = |out: &str| std::fs::read(folder.path().join(out).join("lora.safetensors")).unwrap();
     assert!(lora("whole") == lora("parts"));
+
+    // It does not go on as another run, and not among the pictures.
+    let refused = |more: &[&str], out: &str| {
+        let mut command = finetune(folder.path(), out);
+        command.args(more).output().unwrap()
+    };
+    let other = refused(&["--rank", "8", "--trigger", "zwm"], "whole");
+    check(&other, 1, &["another", "rank", "trigger", "checkpoint"]);
+    check(&refused(&["--steps", "7"], "whole"), 1, &["40 steps", "7"]);
+    check(&refused(&[], "mill_pictures"), 1, &["mill_pictures"]);
 
     // What it made can be drawn with, worked into a model, and is refused where it does not belong.
     let run = |args: &[&str]| {

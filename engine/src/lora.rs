@@ -88,11 +88,18 @@ impl LoraInfo {
 /// # Errors
 /// [`EngineError::Read`] with the path.
 pub fn identity(model: &ModelFolder) -> Result<String, EngineError> {
+    file_identity(&model.transformer_path())
+}
+
+/// A digest of a weight file's length and of 16 blocks spread over it.
+///
+/// # Errors
+/// [`EngineError::Read`] with the path.
+pub fn file_identity(path: &Path) -> Result<String, EngineError> {
     const BLOCKS: u64 = 16;
     const BLOCK: u64 = 1 << 16;
-    let path = model.transformer_path();
-    let failed = |error| EngineError::read(&path, error);
-    let mut file = std::fs::File::open(&path).map_err(failed)?;
+    let failed = |error| EngineError::read(path, error);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let mut digest = Sha256::new();
     digest.update(length.to_le_bytes());
@@ -113,6 +120,11 @@ pub fn identity(model: &ModelFolder) -> Result<String, EngineError> {
         .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect())
+}
+
+/// The rank that a matrix `A` of this shape has; 0 for no matrix.
+fn rank_of(shape: Option<&[usize]>) -> usize {
+    shape.and_then(|shape| shape.first()).copied().unwrap_or(0)
 }
 
 /// One layer's matrices.
@@ -196,7 +208,7 @@ impl Lora {
                     problems.missing.push(format!("{name} (there is {other})"));
                 }
             }
-            let ([outputs, inputs], rank) = (layer.shape, file.shape(&down).map_or(0, |s| s[0]));
+            let ([outputs, inputs], rank) = (layer.shape, rank_of(file.shape(&down)));
             let fits = file.shape(&down) == Some(&[rank, inputs])
                 && file.shape(&up) == Some(&[outputs, rank])
                 && (1..=MOST_RANK).contains(&rank);

@@ -74,8 +74,14 @@ impl ScriptedEngine {
 
     /// Tells of `count` pictures in a folder, and of two that are none.
     pub fn find_pictures(&self, job: JobId, count: u64) {
+        self.find_pictures_in(std::path::Path::new(""), job, count);
+    }
+
+    /// The same, in `folder`.
+    pub fn find_pictures_in(&self, folder: &std::path::Path, job: JobId, count: u64) {
         let pictures = (0..count).map(|index| FoundPicture {
-            path: format!("{index:02}.png").into(),
+            path: folder.join(format!("{index:02}.png")),
+            words: format!("a red windmill on the left, green hills, number {index}"),
             caption: format!("a red windmill on the left, green hills, number {index}"),
             repeats: 1,
             image: paint(128, if index % 4 == 3 { 160 } else { 128 }, 13 * index),

@@ -61,12 +61,11 @@ fn tune(config: &FinetuneConfig, data: &Path, out: &Path, resume: bool, stop: u6
         cancelled: &|| made.get() >= stop,
     };
     let mut losses = Vec::new();
-    let burn = &device.device;
     finetune::run(
         config,
         &mut bundle,
         &collection,
-        burn,
+        &device,
         out,
         &limits,
         &mut |progress| {

@@ -134,11 +134,19 @@ fn a_folder_is_taught_and_drawn_with() {
     assert!(*step < *steps && path.exists());
     // Nothing of it is on the model unless it is asked for.
     assert!(picture(&engine, |_| {}) == plain);
-    let job = engine.run(Task::Tune(wish)).unwrap();
+    let job = engine.run(Task::Tune(wish.clone())).unwrap();
     let events = lessons_of(&engine, job, u64::MAX);
-    let Some(Event::TuneDone { path, step: 20, .. }) = events.last() else {
+    let Some(Event::TuneDone { path, step: 20, .. }) = events.last().cloned() else {
         panic!("{events:?}")
     };
+    // Other settings under the same name leave the first run alone.
+    let other = TuneWish { rank: 3, ..wish };
+    let job = engine.run(Task::Tune(other)).unwrap();
+    let events = lessons_of(&engine, job, u64::MAX);
+    assert!(
+        matches!(events.last(), Some(Event::TuneDone { path, .. }) if path.ends_with("stripes-2/lora.safetensors")),
+        "{events:?}"
+    );
     let lora = LoraWish {
         path: path.clone(),
         strength: 1.0,
@@ -146,7 +154,7 @@ fn a_folder_is_taught_and_drawn_with() {
     picture(&engine, |spec| spec.loras = vec![lora.clone()]);
     assert!(picture(&engine, |_| {}) == plain);
     // A file that went away fails the picture, not the engine.
-    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(&path).unwrap();
     let error = drawn(&engine, |spec| spec.loras = vec![lora]).unwrap_err();
     assert!(error.to_string().contains("lora.safetensors"), "{error}");
     assert!(picture(&engine, |_| {}) == plain);

@@ -6,6 +6,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+use egui_kittest::kittest::Queryable as _;
 use infinity_engine::api::{EngineError, Event, Task};
 use infinity_tests::desk::Desk;
 
@@ -95,4 +96,37 @@ fn a_folder_that_cannot_be_taught_is_said() {
     desk.assert_sees("Choose a folder, or drop one here");
     desk.click("Drawing");
     desk.draw();
+}
+
+/// Words typed under a picture are written beside it, and the folder is looked through again.
+#[test]
+fn captions_are_written_in_place() {
+    let mut desk = Desk::ready();
+    let data = desk.folder.path().join("windmills");
+    std::fs::create_dir(&data).unwrap();
+    desk.drop_file(&data);
+    let (job, _) = desk.engine.task().unwrap();
+    desk.engine.find_pictures_in(&data, job, 3);
+    desk.harness.run();
+    desk.harness.get_by_label("Words for 01.png").focus();
+    desk.harness.run();
+    desk.harness
+        .get_by_label("Words for 01.png")
+        .type_text("Now: ");
+    desk.harness.run();
+    desk.harness.get_by_label("Name of the LoRA").focus();
+    desk.harness.run();
+    let file = data.join("01.txt");
+    desk.wait_until(|_| file.exists());
+    let words = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        words.contains("Now:") && words.contains("windmill"),
+        "{words}"
+    );
+    desk.wait_until(|desk| !desk.sees("3 pictures"));
+    let (_, task) = desk
+        .engine
+        .task()
+        .expect("the folder is looked through again");
+    assert!(matches!(task, Task::LookThrough { .. }), "{task:?}");
 }

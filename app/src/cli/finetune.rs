@@ -1,6 +1,6 @@
 //! `infinity finetune`: a LoRA from a folder of pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -102,10 +102,7 @@ fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
     }
     set!(name => name, trigger => trigger, steps => steps, batch => batch, rank => rank, rate => learning_rate,
         flips => flip_strength, prior => prior, seed => seed);
-    if let Some(rank) = args.rank {
-        config.alpha = rank as f32;
-    }
-    set!(alpha => alpha);
+    config.alpha = args.alpha.or(config.alpha);
     if let Some(path) = &args.prior_prompts {
         config.prior_prompts = super::places::prompts_in(path)?;
     }
@@ -153,12 +150,17 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         cancelled: &|| false,
     };
     println!("device: {} ({})", device.info.name, device.info.reason);
-    let burn = &device.device;
-    finetune::run(
+    let same = |path: &Path| std::fs::canonicalize(path).ok();
+    if same(out).is_some_and(|out| Some(out) == same(&args.data)) {
+        return Err(CliError::failed(format!(
+            "The run needs a folder of its own, apart from the pictures: {out:?}"
+        )));
+    }
+    let made = finetune::run(
         &config,
         &mut bundle,
         &collection,
-        burn,
+        &device,
         out,
         &limits,
         &mut |progress| {
@@ -180,6 +182,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             }
         },
     )?;
-    println!("done: {:?}", out.join("lora.safetensors"));
+    let (file, steps) = (out.join("lora.safetensors"), config.steps);
+    if made < steps {
+        println!("stopped after {made} of {steps} steps; go on with --resume: {file:?}");
+    } else {
+        println!("done: {file:?}");
+    }
     Ok(())
 }

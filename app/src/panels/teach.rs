@@ -1,8 +1,10 @@
 //! Teaching the model one's own pictures: the folder, the settings, and how it goes.
 
+use std::path::PathBuf;
+
 use eframe::egui::{self, Color32, RichText, Ui, vec2};
 use egui_plot::{Corner, Legend, Line, Plot, PlotPoints};
-use infinity_engine::api::{Rgb8Image, TuneWish};
+use infinity_engine::api::{FoundPicture, Rgb8Image, TuneWish};
 
 use super::{Panel, secs_text};
 use crate::command::Command;
@@ -29,6 +31,8 @@ pub struct TeachSettings {
 #[derive(Default)]
 pub struct TeachView {
     textures: Textures,
+    /// Words being typed, and the picture they are for.
+    typed: Option<(PathBuf, String)>,
 }
 
 impl Panel for TeachSettings {
@@ -102,6 +106,9 @@ impl TeachSettings {
         }
         if self.more_open {
             more_ui(ui, &mut changed);
+        }
+        if changed.steps != wish.steps {
+            changed.save_every = (changed.steps / 6).max(10);
         }
         if changed != *wish {
             commands.push(Command::SetTeach(Box::new(changed)));
@@ -214,9 +221,12 @@ fn buttons_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
 }
 
 fn progress_text(lesson: &Lesson) -> String {
+    if let Some((step, steps)) = lesson.done {
+        return format!("Learned in {step} of {steps} steps.");
+    }
     match (lesson.steps.last(), lesson.running) {
         (None, true) => "Looking at the pictures…".to_owned(),
-        (None, false) => "Nothing was learned.".to_owned(),
+        (_, false) => "Nothing was learned.".to_owned(),
         (Some(_), true) if lesson.stopping => "Stopping; what was learned is kept.".to_owned(),
         (Some(step), true) => format!(
             "Step {} of {}, {:.0} pictures a second, {} left",
@@ -225,7 +235,6 @@ fn progress_text(lesson: &Lesson) -> String {
             step.pictures_per_sec,
             secs_text(step.eta_secs)
         ),
-        (Some(step), false) => format!("Learned in {} of {} steps.", step.step, step.steps),
     }
 }
 
@@ -234,7 +243,7 @@ impl Panel for TeachView {
         "Lessons"
     }
 
-    fn ui(&mut self, ui: &mut Ui, state: &UiState, _commands: &mut Vec<Command>) {
+    fn ui(&mut self, ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
         let teach = &state.teach;
         egui::Frame::new().inner_margin(egui::Margin::same(16)).show(ui, |ui| {
             egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
@@ -244,7 +253,7 @@ impl Panel for TeachView {
                     ui.add_space(theme::GROUP);
                 }
                 match &teach.found {
-                    Some(found) => self.found_ui(ui, found),
+                    Some(found) => self.found_ui(ui, found, commands),
                     None if teach.looking.is_some() => {
                         ui.label(theme::caption_text(ui, "Looking through the folder…"));
                     }
@@ -306,7 +315,7 @@ impl TeachView {
         }
     }
 
-    fn found_ui(&mut self, ui: &mut Ui, found: &Found) {
+    fn found_ui(&mut self, ui: &mut Ui, found: &Found, commands: &mut Vec<Command>) {
         let captioned = found
             .pictures
             .iter()
@@ -341,17 +350,37 @@ impl TeachView {
                         ui.set_width(CARD);
                         ui.spacing_mut().item_spacing.y = 2.0;
                         self.picture_ui(ui, &picture.image, CARD, &picture.caption);
-                        let text = if picture.caption.is_empty() {
-                            "no caption".to_owned()
-                        } else {
-                            picture.caption.clone()
-                        };
-                        let label = egui::Label::new(theme::caption_text(ui, &text)).truncate();
-                        ui.add(label).on_hover_text(text);
+                        self.words_ui(ui, picture, commands);
                     });
                 });
             }
         });
+    }
+
+    /// The words beside a picture; they are written to its file when the field is left.
+    fn words_ui(&mut self, ui: &mut Ui, picture: &FoundPicture, commands: &mut Vec<Command>) {
+        let mut words = match &self.typed {
+            Some((path, words)) if *path == picture.path => words.clone(),
+            _ => picture.words.clone(),
+        };
+        let field = egui::TextEdit::singleline(&mut words)
+            .font(theme::caption())
+            .hint_text("what it shows")
+            .desired_width(CARD - 16.0);
+        let name = picture
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let field = ui.add(field).accessible_name(format!("Words for {name}"));
+        if field.changed() {
+            self.typed = Some((picture.path.clone(), words.clone()));
+        }
+        if field.lost_focus() && words != picture.words {
+            commands.push(Command::SetCaption(picture.path.clone(), words));
+            self.typed = None;
+        }
+        field.on_hover_text(&picture.caption);
     }
 
     fn picture_ui(&mut self, ui: &mut Ui, image: &Rgb8Image, side: f32, words: &str) {

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use infinity_engine::api::{Event, Finding, FoundPicture, JobId, Rgb8Image, TuneStep, TuneWish};
 
+/// Rows of samples that are kept.
+const KEPT_SAMPLES: usize = 8;
+
 /// How much is to be learned, in three words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
@@ -84,6 +87,8 @@ pub struct Lesson {
     pub stopping: bool,
     /// Whether it goes on.
     pub running: bool,
+    /// Updates made in all and asked for, when it is over.
+    pub done: Option<(u64, u64)>,
 }
 
 /// All about teaching.
@@ -136,11 +141,21 @@ impl Teach {
                     lesson.prompts.clone_from(prompts);
                     lesson.samples.retain(|(known, _)| known != step);
                     lesson.samples.push((*step, images.clone()));
+                    if lesson.samples.len() > KEPT_SAMPLES {
+                        // The first stays to compare with.
+                        lesson.samples.remove(1);
+                    }
                 }
             }
-            Event::TuneDone { job, path, .. } => {
+            Event::TuneDone {
+                job,
+                path,
+                step,
+                steps,
+            } => {
                 let lesson = self.lesson_of(*job)?;
                 lesson.running = false;
+                lesson.done = Some((*step, *steps));
                 return Some(path.clone());
             }
             Event::Cancelled { job } | Event::Failed { job, .. } => {

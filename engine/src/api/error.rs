@@ -87,6 +87,14 @@ pub enum EngineError {
         /// The file.
         path: PathBuf,
     },
+    /// A checkpoint belongs to another run.
+    #[error("This run cannot go on ({what}): {path:?}")]
+    OtherRun {
+        /// What differs and what to do.
+        what: String,
+        /// The checkpoint.
+        path: PathBuf,
+    },
     /// A file could not be read.
     #[error("Could not read a file ({source}): {path:?}")]
     Read {

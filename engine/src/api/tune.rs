@@ -60,7 +60,9 @@ impl Default for TuneWish {
 pub struct FoundPicture {
     /// Its file.
     pub path: PathBuf,
-    /// What it is learned by, the trigger word included.
+    /// The words beside it.
+    pub words: String,
+    /// What it is learned by: the words and the trigger word.
     pub caption: String,
     /// How often it counts.
     pub repeats: usize,

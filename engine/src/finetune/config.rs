@@ -17,8 +17,8 @@ pub struct FinetuneConfig {
     pub trigger: String,
     /// Rows of the thin matrices.
     pub rank: usize,
-    /// Numerator of the scale `alpha / rank`.
-    pub alpha: f32,
+    /// Numerator of the scale `alpha / rank`; the rank when `None`.
+    pub alpha: Option<f32>,
     /// Parts of the names of layers that learn: `sa.`, `ca.`, `ffn.`.
     pub layers: Vec<String>,
     /// Learning rate; falls to a tenth in the second half.
@@ -57,7 +57,7 @@ impl Default for FinetuneConfig {
             name: String::new(),
             trigger: String::new(),
             rank: 16,
-            alpha: 16.0,
+            alpha: None,
             layers: ["ca.", "ffn."].map(str::to_owned).to_vec(),
             learning_rate: 1e-3,
             steps: 300,
@@ -88,7 +88,7 @@ impl From<&TuneWish> for FinetuneConfig {
             name: wish.name.clone(),
             trigger: wish.trigger.clone(),
             rank: wish.rank,
-            alpha: wish.rank as f32,
+            alpha: None,
             learning_rate: wish.learning_rate,
             steps: wish.steps,
             batch: wish.batch,
@@ -103,6 +103,11 @@ impl From<&TuneWish> for FinetuneConfig {
 }
 
 impl FinetuneConfig {
+    /// Numerator of the scale `alpha / rank`.
+    pub fn alpha(&self) -> f32 {
+        self.alpha.unwrap_or(self.rank as f32)
+    }
+
     /// # Errors
     /// [`EngineError::BadSetting`] naming the setting.
     pub(super) fn check(&self) -> Result<(), EngineError> {
@@ -116,8 +121,8 @@ impl FinetuneConfig {
             ),
             (
                 "alpha",
-                self.alpha.is_finite() && self.alpha > 0.0,
-                self.alpha.to_string(),
+                self.alpha() > 0.0 && self.alpha().is_finite(),
+                self.alpha().to_string(),
                 "Use the rank, or half of it.",
             ),
             (

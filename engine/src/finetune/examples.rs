@@ -9,11 +9,13 @@ use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest as _, Sha256};
 
 use super::{Collection, FinetuneConfig};
-use crate::api::{EngineError, GenerateSpec, Rgb8Image};
+use crate::api::{EngineError, GenerateSpec};
 use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
+use crate::lora;
 use crate::schedule::ScaleSchedule;
 use crate::text::TextFeatures;
-use crate::weights::atomic_write;
+use crate::train::Limits;
+use crate::weights::{ModelFolder, atomic_write};
 
 /// The model's own pictures per shape.
 const PRIOR_PICTURES: usize = 32;
@@ -47,15 +49,32 @@ pub(super) fn examples(
     collection: &Collection,
     base: &str,
     cache: &Path,
-) -> Result<Examples, EngineError> {
+    limits: &Limits<'_>,
+) -> Result<Option<Examples>, EngineError> {
     std::fs::create_dir_all(cache).map_err(|error| EngineError::write(cache, error))?;
+    let files = ModelFolder::open(&bundle.folder)?;
+    let encoder = lora::file_identity(&files.vae_path())?;
+    let vae = &bundle.vae.config;
     let mut own = Vec::new();
     let mut shapes: Vec<ScaleSchedule> = Vec::new();
     for picture in &collection.pictures {
-        let key = key_of(base, &picture.caption, &picture.image);
+        if limits.reached() {
+            return Ok(None);
+        }
+        let image = &picture.image;
+        let (width, height) = (image.width.to_string(), image.height.to_string());
+        let parts = [
+            encoder.as_bytes(),
+            &image.pixels,
+            width.as_bytes(),
+            height.as_bytes(),
+        ];
+        let key = key_of(&parts);
+        let places =
+            (image.width as usize / vae.patch_size) * (image.height as usize / vae.patch_size);
         let text = bundle.encode(&[&picture.caption])?;
         let path = cache.join(format!("{key}.safetensors"));
-        let features = match kept(&path, picture.schedule.tokens()) {
+        let features = match kept(&path, vae.codebook_dim * places) {
             Some(features) => features,
             None => {
                 let features = bundle
@@ -77,10 +96,13 @@ pub(super) fn examples(
     let mut prior = Vec::new();
     if config.prior > 0.0 {
         for schedule in shapes {
-            prior.extend(own_drawings(config, bundle, &schedule)?);
+            match own_drawings(config, bundle, &schedule, base, cache, limits)? {
+                Some(drawn) => prior.extend(drawn),
+                None => return Ok(None),
+            }
         }
     }
-    Ok(Examples { own, prior })
+    Ok(Some(Examples { own, prior }))
 }
 
 fn example(
@@ -104,18 +126,28 @@ fn example(
     })
 }
 
-/// Pictures that the model draws of the prior prompts, as their codes.
+/// Stops drawing when the run shall stop.
+struct Stopper<'a>(&'a Limits<'a>);
+
+impl Watcher for Stopper<'_> {
+    fn scale(&mut self, _view: &ScaleView<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.reached()
+    }
+}
+
+/// Pictures that the model draws of the prior prompts, as their codes; `None` when stopped.
 fn own_drawings(
     config: &FinetuneConfig,
     bundle: &Bundle,
     schedule: &ScaleSchedule,
-) -> Result<Vec<Arc<Example>>, EngineError> {
-    struct Nobody;
-    impl Watcher for Nobody {
-        fn scale(&mut self, _view: &ScaleView<'_>) -> Result<(), EngineError> {
-            Ok(())
-        }
-    }
+    base: &str,
+    cache: &Path,
+    limits: &Limits<'_>,
+) -> Result<Option<Vec<Arc<Example>>>, EngineError> {
     let prompts = if config.prior_prompts.is_empty() {
         &bundle.info.example_prompts
     } else {
@@ -126,6 +158,12 @@ fn own_drawings(
     } else {
         PRIOR_PICTURES.max(prompts.len())
     };
+    let fold = if bundle.transformer.config.patchify {
+        4
+    } else {
+        1
+    };
+    let size = bundle.vae.config.codebook_dim * fold * schedule.last().tokens();
     let mut drawn = Vec::new();
     for index in 0..count {
         let prompt = &prompts[index % prompts.len()];
@@ -136,24 +174,31 @@ fn own_drawings(
             tau: vec![bundle.info.tau],
             ..GenerateSpec::new(prompt.as_str(), config.seed.wrapping_add(index as u64))
         };
-        let plan = Plan::new(
-            &spec,
-            bundle.info.scale_count,
-            bundle.transformer.config.depth,
-        )?;
+        let wish =
+            serde_json::to_vec(&spec).map_err(|error| EngineError::internal(error.to_string()))?;
+        let path = cache.join(format!("{}.safetensors", key_of(&[base.as_bytes(), &wish])));
         let text = bundle.encode(&[prompt])?;
-        if let Outcome::Done(sums) =
-            generate(&bundle.transformer, text.clone(), None, &plan, &mut Nobody)?
-        {
-            let features = sums
-                .first()
-                .map(|sum| sum.latents().to_vec())
-                .unwrap_or_default();
-            let name = format!("the model's own {prompt:?}");
-            drawn.push(Arc::new(example(name, schedule, features, text)?));
-        }
+        let features = match kept(&path, size) {
+            Some(features) => features,
+            None => {
+                let depth = bundle.transformer.config.depth;
+                let plan = Plan::new(&spec, bundle.info.scale_count, depth)?;
+                let mut stopper = Stopper(limits);
+                match generate(&bundle.transformer, text.clone(), None, &plan, &mut stopper)? {
+                    Outcome::Done(sums) => {
+                        let features = sums.first().map(|sum| sum.latents().to_vec());
+                        let features = features.unwrap_or_default();
+                        keep(&path, &features)?;
+                        features
+                    }
+                    Outcome::Cancelled => return Ok(None),
+                }
+            }
+        };
+        let name = format!("the model's own {prompt:?}");
+        drawn.push(Arc::new(example(name, schedule, features, text)?));
     }
-    Ok(drawn)
+    Ok(Some(drawn))
 }
 
 /// Text features of `examples`, padded alike.
@@ -174,14 +219,13 @@ pub(super) fn text_of(examples: &[Arc<Example>], device: &Device) -> TextFeature
     }
 }
 
-/// A name for the features of `image` with `caption`, made from all that they depend on.
-fn key_of(base: &str, caption: &str, image: &Rgb8Image) -> String {
+/// A name made from all that something depends on.
+pub(super) fn key_of(parts: &[&[u8]]) -> String {
     let mut digest = Sha256::new();
-    for part in [base.as_bytes(), caption.as_bytes(), &image.pixels] {
+    for part in parts {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    digest.update(image.width.to_le_bytes());
     let bytes = digest.finalize();
     bytes
         .iter()
@@ -190,13 +234,17 @@ fn key_of(base: &str, caption: &str, image: &Rgb8Image) -> String {
         .collect()
 }
 
-/// The features in the file at `path`; `None` when they are not there, or not whole.
-fn kept(path: &Path, tokens: usize) -> Option<Vec<f32>> {
+/// The `size` features in the file at `path`; `None` when they are not there, or not whole.
+fn kept(path: &Path, size: usize) -> Option<Vec<f32>> {
     let bytes = std::fs::read(path).ok()?;
     let tensors = SafeTensors::deserialize(&bytes).ok()?;
-    let features: Vec<f32> = bytemuck::pod_collect_to_vec(tensors.tensor("features").ok()?.data());
-    let fits = !features.is_empty() && features.len().is_multiple_of(tokens.max(1));
-    (fits && features.iter().all(|value| value.is_finite())).then_some(features)
+    let tensor = tensors.tensor("features").ok()?;
+    if tensor.dtype() != Dtype::F32 {
+        return None;
+    }
+    let features: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
+    let whole = features.len() == size && features.iter().all(|value| value.is_finite());
+    whole.then_some(features)
 }
 
 fn keep(path: &Path, features: &[f32]) -> Result<(), EngineError> {

@@ -6,8 +6,10 @@
 mod captions;
 mod config;
 mod examples;
+mod folder;
 mod pictures;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -16,7 +18,8 @@ use burn::tensor::{Device, Tensor};
 pub use config::FinetuneConfig;
 pub use pictures::{Collection, TrainingPicture, look_through};
 
-use crate::api::{EngineError, GenerateSpec, Rgb8Image};
+use crate::api::{DeviceKind, EngineError, GenerateSpec, Rgb8Image};
+use crate::device::OpenDevice;
 use crate::generate::Bundle;
 use crate::lora::{self, Lora, LoraInfo, Tuned};
 use crate::model::Transformer;
@@ -33,13 +36,13 @@ use crate::train::transformer::{input_tensor, with_dropped};
 use crate::train::transformer_loss::{BitLoss, bit_loss};
 use crate::train::{Limits, Progress};
 use crate::weights::{KeyMap, ModelFolder, Network, WeightFile, load_into};
-use examples::{Example, examples, text_of};
+use examples::{Example, examples, key_of, text_of};
 
 /// Prompts drawn for the sheet of samples.
 const SAMPLES: usize = 8;
 
 /// Trains a LoRA for the model in `model` on the pictures of `collection`; `out` receives `lora.safetensors`, a
-/// checkpoint, a log, sheets of samples and the features.
+/// checkpoint, a log, sheets of samples and the features. Gives the number of updates that were made in all.
 ///
 /// # Errors
 /// [`EngineError::BadSetting`] for a configuration without sense, file errors with their path,
@@ -48,33 +51,50 @@ pub fn run(
     config: &FinetuneConfig,
     bundle: &mut Bundle,
     collection: &Collection,
-    device: &Device,
+    device: &OpenDevice,
     out: &Path,
     limits: &Limits<'_>,
     progress: &mut dyn FnMut(&Progress),
-) -> Result<(), EngineError> {
+) -> Result<u64, EngineError> {
+    let mut config = config.clone();
+    if device.info.kind != DeviceKind::Cpu {
+        // One thread feeds a graphics card.
+        config.optimizer.workers = 1;
+    }
+    let config = &config;
     config.check()?;
     std::fs::create_dir_all(out).map_err(|error| EngineError::write(out, error))?;
     let files = ModelFolder::open(&bundle.folder)?;
     let base = lora::identity(&files)?;
     bundle.wear(&[])?;
     let scale_count = config.scale_count.unwrap_or(bundle.info.scale_count);
-    let all = examples(config, bundle, collection, &base, &out.join("features"))?;
+    let about = about(config, collection, &base);
+    let checkpoint_path = out.join("checkpoint.safetensors");
+    let saved = if limits.resume && checkpoint_path.exists() {
+        let saved = Checkpoint::load(&checkpoint_path)?;
+        refuse_other_run(&checkpoint_path, &saved, &about, config.steps)?;
+        Some(saved)
+    } else {
+        None
+    };
+    let features = out.join("features");
+    let Some(all) = examples(config, bundle, collection, &base, &features, limits)? else {
+        return Ok(saved.map_or(0, |saved| saved.step));
+    };
 
+    let (max_elements, device) = (device.max_elements, &device.device);
     let training = device.clone().autodiff();
     let sizes = bundle.transformer.config.clone();
-    let mut transformer = Transformer::new(&sizes, &training, usize::MAX);
+    let mut transformer = Transformer::new(&sizes, &training, max_elements);
     let file = WeightFile::open(files.transformer_path())?;
     load_into(&mut transformer, &file, &KeyMap::published(), &training)?;
     let tuned = |transformer: Transformer| {
-        Tuned::new(transformer, &config.layers, config.rank, config.alpha)
+        Tuned::new(transformer, &config.layers, config.rank, config.alpha())
     };
     let mut first = tuned(transformer)?;
     first.initialise(config.seed, &training);
     let mut optimizer = AdamW::new(&mut first, config.optimizer.clone())?;
-    let checkpoint_path = out.join("checkpoint.safetensors");
-    if limits.resume && checkpoint_path.exists() {
-        let saved = Checkpoint::load(&checkpoint_path)?;
+    if let Some(saved) = saved {
         let wrong = optimizer.restore(saved.state, saved.step);
         crate::train::refuse_other_network(&checkpoint_path, wrong)?;
     }
@@ -111,6 +131,7 @@ pub fn run(
         warmup: (config.steps / 20).clamp(1, 50),
         log_every: config.log_every.max(1),
         save_every: config.save_every.max(1),
+        about,
     };
     let begun = optimizer.steps();
     if begun == 0 {
@@ -135,6 +156,74 @@ pub fn run(
     // A run that was killed after its last checkpoint still lacks the file.
     if begun == config.steps {
         subject.save_lora(&optimizer)?;
+    }
+    Ok(optimizer.steps())
+}
+
+/// What a run must keep when it goes on; learning rate and number of steps may change.
+fn about(config: &FinetuneConfig, collection: &Collection, base: &str) -> BTreeMap<String, String> {
+    let pictures: Vec<String> = collection
+        .pictures
+        .iter()
+        .map(|one| {
+            key_of(&[
+                one.caption.as_bytes(),
+                &one.image.pixels,
+                &one.repeats.to_le_bytes(),
+            ])
+        })
+        .collect();
+    let bytes: Vec<&[u8]> = pictures.iter().map(|key| key.as_bytes()).collect();
+    let entries = [
+        ("model", base.to_owned()),
+        ("pictures or captions", key_of(&bytes)),
+        ("rank", config.rank.to_string()),
+        ("alpha", config.alpha().to_string()),
+        ("layers", config.layers.join(" ")),
+        ("trigger", config.trigger.clone()),
+        ("batch", config.batch.to_string()),
+        ("seed", config.seed.to_string()),
+        (
+            "self-correction",
+            format!("{} {}", config.flip_strength, config.flip_scales),
+        ),
+        ("share of old pictures", config.prior.to_string()),
+    ];
+    entries.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// Refuses to go on with a run that is another one.
+fn refuse_other_run(
+    path: &Path,
+    saved: &Checkpoint,
+    about: &BTreeMap<String, String>,
+    steps: u64,
+) -> Result<(), EngineError> {
+    let differs = |(name, value): &(&String, &String)| saved.about.get(*name) != Some(*value);
+    let names: Vec<&str> = about
+        .iter()
+        .filter(differs)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !names.is_empty() {
+        let what = format!(
+            "it is of a run with another {}; choose another folder",
+            names.join(", ")
+        );
+        return Err(EngineError::OtherRun {
+            what,
+            path: path.to_owned(),
+        });
+    }
+    if saved.step > steps {
+        let what = format!(
+            "it has {} steps already, and {steps} are asked for; ask for more or choose another folder",
+            saved.step
+        );
+        return Err(EngineError::OtherRun {
+            what,
+            path: path.to_owned(),
+        });
     }
     Ok(())
 }
@@ -297,7 +386,7 @@ impl<'a> Tuning<'a> {
             base_name: saver.bundle.info.name.clone(),
             base: saver.base.clone(),
             rank: self.config.rank,
-            alpha: self.config.alpha,
+            alpha: self.config.alpha(),
             pictures: saver.pictures,
             steps: optimizer.steps(),
         };

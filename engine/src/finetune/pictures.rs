@@ -2,15 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, ImageDecoder as _, ImageReader, imageops::FilterType};
-use serde::Deserialize;
-
 use super::captions::{caption_beside, with_trigger};
+use super::folder::{Candidate, candidates};
 use crate::api::{EngineError, Finding, Rgb8Image};
 use crate::schedule::ScaleSchedule;
+use image::{DynamicImage, ImageDecoder as _, ImageReader, imageops::FilterType};
 
-/// Endings of picture files that are read.
-const PICTURE_ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 /// Longest side that is read.
 const MOST_SIDE: u32 = 40_000;
 /// Memory that reading one picture may take.
@@ -25,7 +22,9 @@ const SAME_BITS: u32 = 3;
 pub struct TrainingPicture {
     /// Its file.
     pub path: PathBuf,
-    /// What it shows, the trigger word included.
+    /// The words beside it.
+    pub words: String,
+    /// What it is learned by: the words and the trigger word.
     pub caption: String,
     /// How often it is taken against the others (kohya's `N_name` folders).
     pub repeats: usize,
@@ -54,23 +53,6 @@ impl Collection {
             .filter(|picture| !picture.caption.is_empty())
             .count()
     }
-}
-
-/// A picture file, where its words come from, and how often it counts.
-struct Candidate {
-    path: PathBuf,
-    caption: Option<String>,
-    repeats: usize,
-}
-
-/// One line of a published list, `<ratio>_<count>.jsonl`.
-#[derive(Deserialize)]
-struct ListLine {
-    image_path: PathBuf,
-    #[serde(default)]
-    text: String,
-    #[serde(default)]
-    long_caption: String,
 }
 
 /// Looks through `folder`, for grids of `scale_count` scales; `trigger` goes before every caption, or where one says
@@ -111,90 +93,6 @@ pub fn look_through(
     Ok(collection)
 }
 
-fn ending(path: &Path) -> String {
-    path.extension()
-        .and_then(|end| end.to_str())
-        .unwrap_or("")
-        .to_lowercase()
-}
-
-/// Picture files of `folder`, its `N_name` subfolders and its lists, in the order of their names.
-fn candidates(folder: &Path, findings: &mut Vec<Finding>) -> Result<Vec<Candidate>, EngineError> {
-    let mut list = Vec::new();
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| EngineError::read(folder, error))? {
-        entries.push(
-            entry
-                .map_err(|error| EngineError::read(folder, error))?
-                .path(),
-        );
-    }
-    entries.sort();
-    for path in entries {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or("");
-        if path.is_dir() {
-            let repeats = name
-                .split_once('_')
-                .and_then(|(count, _)| count.parse().ok());
-            if let Some(repeats @ 1..=10_000) = repeats {
-                let inner = candidates(&path, findings)?;
-                list.extend(inner.into_iter().map(|one| Candidate { repeats, ..one }));
-            } else if candidates(&path, &mut Vec::new()).is_ok_and(|inner| !inner.is_empty()) {
-                let what = "pictures in a subfolder are taken only when its name starts with how often they count, as 10_cat";
-                findings.push(Finding {
-                    path,
-                    what: what.to_owned(),
-                    left_out: true,
-                });
-            }
-        } else if PICTURE_ENDINGS.contains(&ending(&path).as_str()) {
-            list.push(Candidate {
-                caption: None,
-                repeats: 1,
-                path,
-            });
-        } else if ending(&path) == "jsonl" {
-            list.extend(listed(&path, folder, findings)?);
-        }
-    }
-    Ok(list)
-}
-
-fn listed(
-    path: &Path,
-    folder: &Path,
-    findings: &mut Vec<Finding>,
-) -> Result<Vec<Candidate>, EngineError> {
-    let text = std::fs::read_to_string(path).map_err(|error| EngineError::read(path, error))?;
-    let mut list = Vec::new();
-    for (index, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
-        match serde_json::from_str::<ListLine>(line) {
-            Ok(line) => list.push(Candidate {
-                path: folder.join(line.image_path),
-                caption: Some(if line.text.is_empty() {
-                    line.long_caption
-                } else {
-                    line.text
-                }),
-                repeats: 1,
-            }),
-            Err(error) => findings.push(Finding {
-                path: path.to_owned(),
-                what: format!("line {} of this list cannot be read: {error}", index + 1),
-                left_out: true,
-            }),
-        }
-    }
-    Ok(list)
-}
-
 /// Reads one picture; the error says why it cannot be used.
 fn open(
     candidate: &Candidate,
@@ -229,10 +127,10 @@ fn open(
     if plain {
         return Err("it is of one colour".to_owned());
     }
-    let caption = match &candidate.caption {
-        Some(caption) => caption.trim().to_owned(),
-        None => caption_beside(path)?,
-    };
+    let mut caption = caption_beside(path)?;
+    if let (true, Some(listed)) = (caption.is_empty(), &candidate.caption) {
+        listed.trim().clone_into(&mut caption);
+    }
     if caption.is_empty() {
         let stem = path.with_extension("txt");
         findings.push(Finding {
@@ -247,6 +145,7 @@ fn open(
     Ok(TrainingPicture {
         path: path.clone(),
         caption: with_trigger(&caption, trigger),
+        words: caption,
         repeats: candidate.repeats,
         fingerprint: fingerprint(&image),
         image,
@@ -255,6 +154,9 @@ fn open(
 }
 
 fn decode(path: &Path) -> Result<DynamicImage, String> {
+    if !path.is_file() {
+        return Err("there is no such file".to_owned());
+    }
     let damaged =
         |error: &dyn std::fmt::Display| format!("it cannot be read as a picture ({error})");
     let mut reader = ImageReader::open(path)
@@ -266,6 +168,9 @@ fn decode(path: &Path) -> Result<DynamicImage, String> {
     limits.max_alloc = Some(MOST_BYTES);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|error| damaged(&error))?;
+    if decoder.total_bytes() > MOST_BYTES {
+        return Err("it takes more than a gigabyte of memory; make it smaller".to_owned());
+    }
     let turned = decoder.orientation().map_err(|error| damaged(&error))?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(&error))?;
     image.apply_orientation(turned);

@@ -163,6 +163,7 @@ impl Bundle {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        std::fs::create_dir_all(parent).map_err(failed)?;
         let beside = tempfile::tempdir_in(parent).map_err(failed)?;
         let tokenizer = ModelFolder::open(&self.folder)?.text_tokenizer_path();
         let bytes =
@@ -172,6 +173,13 @@ impl Bundle {
         self.save(beside.path())?;
         std::fs::rename(beside.path(), folder).map_err(failed)?;
         let _gone = beside.keep();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            // Folders for passing use are closed to others; a model is not.
+            let open = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(folder, open).map_err(failed)?;
+        }
         Ok(())
     }
 
@@ -190,7 +198,8 @@ impl Bundle {
                 (wish.clone(), written.ok())
             })
             .collect();
-        if dated == self.worn && dated.iter().all(|(_, written)| written.is_some()) {
+        let known = dated.iter().all(|(_, written)| written.is_some());
+        if dated == self.worn && known && !dated.is_empty() {
             return Ok(&self.worn_infos);
         }
         let loras = self.open_loras(wishes)?;

@@ -86,14 +86,15 @@ impl Sight {
     }
 }
 
-/// The thread's precision where the operations apply to a tensor of this device and type.
+/// The thread's precision where the operations apply to a tensor: one on the processor, in f32 and with values.
 #[cfg(target_arch = "x86_64")]
-fn applies(device: &Device, dtype: DType) -> Option<Precision> {
+fn applies<const D: usize>(x: &Tensor<D>) -> Option<Precision> {
     let precision = PRECISION.get();
     let fits = precision != Precision::Off
         && x86::available()
-        && dtype == DType::F32
-        && device.clone().without_autodiff() == Device::flex();
+        && x.dtype() == DType::F32
+        && !x.dims().contains(&0)
+        && x.device().without_autodiff() == Device::flex();
     fits.then_some(precision)
 }
 
@@ -130,7 +131,7 @@ mod here {
         bias: Option<&Tensor<1>>,
     ) -> Option<Tensor<D>> {
         let device = x.device();
-        let precision = applies(&device, x.dtype())?;
+        let precision = applies(x)?;
         let bias = bias.cloned().unwrap_or_else(|| nothing(&device));
         let (x, weight) = (x.clone(), weight.clone());
         Some(by_precision!(precision, F => {
@@ -147,7 +148,7 @@ mod here {
         bias: &Tensor<1>,
         double: bool,
     ) -> Option<Tensor<4>> {
-        let precision = applies(&x.device(), x.dtype())?;
+        let precision = applies(x)?;
         let (x, weight, bias) = (x.clone(), weight.clone(), bias.clone());
         Some(by_precision!(precision, F => {
             apply(x, weight, bias, x86::conv::Conv::<F> { double, factor: PhantomData })
@@ -162,7 +163,7 @@ mod here {
         shift: &Tensor<1>,
         epsilon: f32,
     ) -> Option<Tensor<4>> {
-        applies(&x.device(), x.dtype())?;
+        applies(x)?;
         let operation = x86::norm::GroupNormSilu { groups, epsilon };
         Some(apply(x.clone(), scale.clone(), shift.clone(), operation))
     }
@@ -175,7 +176,7 @@ mod here {
         plus: f32,
         epsilon: f32,
     ) -> Option<Tensor<3>> {
-        applies(&x.device(), x.dtype())?;
+        applies(x)?;
         let operation = x86::norm::LayerNorm { epsilon, plus };
         Some(apply(x.clone(), scale.clone(), shift.clone(), operation))
     }
@@ -183,7 +184,7 @@ mod here {
     /// GELU in its tanh form.
     pub fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
         let device = x.device();
-        applies(&device, x.dtype())?;
+        applies(x)?;
         let nothing = nothing(&device);
         Some(apply(
             x.clone(),
@@ -195,7 +196,7 @@ mod here {
 
     /// `x + gate * branch`: `[R, L, C]`, the gate `[R, 1, C]`.
     pub fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
-        applies(&x.device(), x.dtype())?;
+        applies(x)?;
         let (x, branch, gate) = (x.clone(), branch.clone(), gate.clone());
         Some(apply(x, branch, gate, x86::pointwise::GatedSum))
     }
@@ -209,7 +210,7 @@ mod here {
         turns: &Arc<[Vec<f32>; 2]>,
     ) -> Option<Tensor<5>> {
         let device = qkv.device();
-        applies(&device, qkv.dtype())?;
+        applies(qkv)?;
         let operation = x86::turn::Turn {
             heads: lengths.dims()[1],
             turns: turns.clone(),
@@ -225,7 +226,7 @@ mod here {
         value: &Tensor<4>,
         sights: &Arc<[Sight]>,
     ) -> Option<Tensor<3>> {
-        let precision = applies(&query.device(), query.dtype())?;
+        let precision = applies(query)?;
         let (query, key, value, sights) =
             (query.clone(), key.clone(), value.clone(), sights.clone());
         Some(by_precision!(precision, F => {
@@ -242,7 +243,7 @@ mod here {
         lens: &Arc<[usize]>,
     ) -> Option<Tensor<3>> {
         let device = query.device();
-        let precision = applies(&device, query.dtype())?;
+        let precision = applies(query)?;
         let (query, text, lens) = (query.clone(), text.clone(), lens.clone());
         let nothing = nothing(&device);
         Some(by_precision!(precision, F => {

@@ -83,27 +83,44 @@ fn compare<const X: usize, const A: usize, const B: usize, const Y: usize>(
     }
 }
 
+fn linear_at(rows: usize, inputs: usize, outputs: usize) {
+    let bias = random([outputs], 3);
+    compare(
+        "linear",
+        (
+            random([2, rows, inputs], 1),
+            random([outputs, inputs], 2),
+            bias,
+        ),
+        &|x, weight, bias| {
+            super::linear(x, weight, Some(bias)).unwrap_or_else(|| {
+                let [batch, rows, inputs] = x.dims();
+                let flat = x.clone().reshape([batch * rows, inputs]);
+                let y = flat.matmul(weight.clone().transpose()) + bias.clone().unsqueeze();
+                y.reshape([batch, rows, outputs])
+            })
+        },
+    );
+}
+
 #[test]
 fn linear() {
     for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (13, 33, 31), (70, 64, 96)] {
-        let bias = random([outputs], 3);
-        compare(
-            "linear",
-            (
-                random([2, rows, inputs], 1),
-                random([outputs, inputs], 2),
-                bias,
-            ),
-            &|x, weight, bias| {
-                super::linear(x, weight, Some(bias)).unwrap_or_else(|| {
-                    let [batch, rows, inputs] = x.dims();
-                    let flat = x.clone().reshape([batch * rows, inputs]);
-                    let y = flat.matmul(weight.clone().transpose()) + bias.clone().unsqueeze();
-                    y.reshape([batch, rows, outputs])
-                })
-            },
-        );
+        linear_at(rows, inputs, outputs);
     }
+}
+
+/// Beyond every limit of a block: 192 rows, 512 columns, 128 steps, 200 rows of a layer; shared out and not.
+#[test]
+fn large_products() {
+    let large = || {
+        for (rows, inputs, outputs) in [(99, 301, 600), (100, 301, 600), (101, 1, 600)] {
+            linear_at(rows, inputs, outputs);
+        }
+    };
+    large();
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    alone.unwrap().install(large);
 }
 
 #[test]

@@ -120,6 +120,10 @@ impl Engine {
 
     /// After a panic: weights on the processor cannot be harmed, those on a graphics device may be gone.
     fn recover(&mut self, device: &Result<OpenDevice, EngineError>) {
+        if let Some(studio) = &mut self.studio {
+            // Whatever was on the model while it fell over is taken off.
+            let _off = guarded(|| studio.bundle.wear(&[]).map(|_| ()));
+        }
         let on_graphics = device
             .as_ref()
             .is_ok_and(|open| open.info.kind != DeviceKind::Cpu);

@@ -1,16 +1,18 @@
 //! One teaching job: from a wish to events.
 
+use std::path::Path;
+
 use super::link::Link;
 use crate::api::{EngineError, Event, FoundPicture, JobId, TuneStep, TuneWish};
 use crate::device::OpenDevice;
-use crate::finetune::{self, FinetuneConfig, look_through};
+use crate::finetune::{self, Collection, FinetuneConfig, look_through};
 use crate::generate::Bundle;
 use crate::train::{Limits, Progress};
 
 /// Looks through a folder and tells what is in it.
 pub(super) fn look(
     job: JobId,
-    folder: &std::path::Path,
+    folder: &Path,
     trigger: &str,
     bundle: &Bundle,
     link: &Link,
@@ -18,6 +20,7 @@ pub(super) fn look(
     let found = look_through(folder, bundle.info.scale_count, trigger)?;
     let pictures = found.pictures.into_iter().map(|picture| FoundPicture {
         path: picture.path,
+        words: picture.words,
         caption: picture.caption,
         repeats: picture.repeats,
         image: picture.image,
@@ -45,48 +48,79 @@ pub(super) fn tune(
         cancelled: &|| link.is_stopped(job),
     };
     let config = FinetuneConfig::from(wish);
-    let mut made = 0;
-    let told = finetune::run(
-        &config,
-        bundle,
-        &collection,
-        &device.device,
-        &wish.out,
-        &limits,
-        &mut |progress| match progress {
-            Progress::Line(line) => {
-                made = line.step;
-                link.tell(Event::TuneStepDone {
-                    job,
-                    step: TuneStep {
-                        step: line.step,
-                        steps: line.steps,
-                        loss: line.loss,
-                        bit_accuracy: line.bit_accuracy.clone(),
-                        pictures_per_sec: line.pictures_per_sec,
-                        eta_secs: line.eta_secs,
-                    },
-                });
-            }
-            Progress::Samples {
-                step,
-                prompts,
-                images,
-            } => link.tell(Event::TuneSamples {
+    // Another run under the same name is left alone; this one takes the next free folder.
+    for number in 1..1000_u32 {
+        let out = match number {
+            1 => wish.out.clone(),
+            _ => wish.out.with_file_name(format!("{}-{number}", wish.name)),
+        };
+        let made = match run(
+            job,
+            &config,
+            &collection,
+            &out,
+            bundle,
+            device,
+            link,
+            &limits,
+        ) {
+            Err(EngineError::OtherRun { .. }) => continue,
+            result => result?,
+        };
+        let path = out.join("lora.safetensors");
+        if made == 0 || !path.exists() {
+            link.tell(Event::Cancelled { job });
+        } else {
+            link.tell(Event::TuneDone {
                 job,
-                step: *step,
-                prompts: prompts.clone(),
-                images: images.clone(),
-            }),
-            Progress::Captions { .. } => {}
-        },
-    );
-    told?;
-    link.tell(Event::TuneDone {
-        job,
-        path: wish.out.join("lora.safetensors"),
-        step: made,
-        steps: wish.steps,
-    });
-    Ok(())
+                path,
+                step: made,
+                steps: wish.steps,
+            });
+        }
+        return Ok(());
+    }
+    Err(EngineError::BadSetting {
+        what: "the name of the LoRA",
+        value: wish.name.clone(),
+        advice: "There are too many of this name; choose another.".to_owned(),
+    })
+}
+
+/// One run in one folder; gives the updates made in all.
+fn run(
+    job: JobId,
+    config: &FinetuneConfig,
+    collection: &Collection,
+    out: &Path,
+    bundle: &mut Bundle,
+    device: &OpenDevice,
+    link: &Link,
+    limits: &Limits<'_>,
+) -> Result<u64, EngineError> {
+    let mut tell = |progress: &Progress| match progress {
+        Progress::Line(line) => link.tell(Event::TuneStepDone {
+            job,
+            step: TuneStep {
+                step: line.step,
+                steps: line.steps,
+                loss: line.loss,
+                bit_accuracy: line.bit_accuracy.clone(),
+                pictures_per_sec: line.pictures_per_sec,
+                eta_secs: line.eta_secs,
+            },
+        }),
+        Progress::Samples {
+            step,
+            prompts,
+            images,
+        } => link.tell(Event::TuneSamples {
+            job,
+            step: *step,
+            prompts: prompts.clone(),
+            images: images.clone(),
+        }),
+        Progress::Captions { .. } => {}
+    };
+    finetune::run(config, bundle, collection, device, out, limits, &mut tell)
 }

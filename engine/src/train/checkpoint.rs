@@ -1,6 +1,6 @@
 //! Stopping a training run and going on later: one file, written beside and renamed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::SafeTensors;
@@ -17,6 +17,8 @@ pub struct Checkpoint {
     pub step: u64,
     /// Weights, moments and averages by name.
     pub state: State,
+    /// What the run is, for those that must not go on as another: words by name.
+    pub about: BTreeMap<String, String>,
 }
 
 impl Checkpoint {
@@ -34,7 +36,12 @@ impl Checkpoint {
                     .map_err(|error| EngineError::internal(error.to_string()))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let metadata = HashMap::from([("step".to_owned(), self.step.to_string())]);
+        let about = serde_json::to_string(&self.about);
+        let about = about.map_err(|error| EngineError::internal(error.to_string()))?;
+        let metadata = HashMap::from([
+            ("step".to_owned(), self.step.to_string()),
+            ("about".to_owned(), about),
+        ]);
         let bytes = safetensors::serialize(views, Some(metadata))
             .map_err(|error| EngineError::internal(error.to_string()))?;
         atomic_write(path, &bytes)
@@ -60,11 +67,17 @@ impl Checkpoint {
             .and_then(|map| map.get("step"))
             .and_then(|step| step.parse().ok())
             .ok_or_else(|| bad("no step in it".to_owned()))?;
+        let about = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|map| map.get("about"))
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
         let state = tensors
             .iter()
             .map(|(name, view)| (name.to_owned(), bytemuck::pod_collect_to_vec(view.data())))
             .collect();
-        Ok(Self { step, state })
+        Ok(Self { step, state, about })
     }
 }

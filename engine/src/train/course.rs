@@ -1,5 +1,6 @@
 //! The loop that every training run goes through: batches in, updates, log lines, checkpoints.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -27,6 +28,8 @@ pub(crate) struct Course<'a> {
     pub(crate) log_every: u64,
     /// Steps between checkpoints and sheets.
     pub(crate) save_every: u64,
+    /// What the run is, kept in its checkpoints.
+    pub(crate) about: BTreeMap<String, String>,
 }
 
 /// What one kind of run adds to the loop.
@@ -195,14 +198,20 @@ pub(crate) fn run<S: Subject>(
             Checkpoint {
                 step,
                 state: optimizer.state(),
+                about: course.about.clone(),
             }
             .save(&out.join("checkpoint.safetensors"))?;
             last_saved = step;
             subject.save(&optimizer, place.phase)?;
         }
         if stopping {
-            break;
+            return Ok(optimizer);
         }
+    }
+    if optimizer.steps() < steps {
+        return Err(EngineError::internal(
+            "the thread that prepares batches fell over",
+        ));
     }
     Ok(optimizer)
 }

@@ -45,7 +45,8 @@ pub struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    fn reached(&self) -> bool {
+    /// Whether it is time to stop.
+    pub(crate) fn reached(&self) -> bool {
         self.until.is_some_and(|until| Instant::now() >= until) || (self.cancelled)()
     }
 }

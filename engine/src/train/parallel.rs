@@ -30,6 +30,11 @@ pub fn update<N: Send, R: Send>(
 ) -> Result<(Rows, Vec<R>), EngineError> {
     let total: usize = parts.iter().map(ExactSizeIterator::len).sum();
     let work = &work;
+    if let ([network], [part]) = (&mut *replicas, parts) {
+        // A graphics card gives every thread a queue and memory of its own.
+        let (rows, result) = with_precision(precision, || work(network, part.clone()))?;
+        return Ok((rows, vec![result]));
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / parts.len().max(1)).max(1);
     let done: Vec<Result<(Rows, R), EngineError>> = std::thread::scope(|scope| {

@@ -176,6 +176,7 @@ pub fn run(
         warmup: WARMUP_STEPS,
         log_every: run.log_every,
         save_every: run.save_every,
+        about: std::collections::BTreeMap::new(),
     };
     let whole = optimizer.steps() == run.phases.iter().map(|phase| phase.steps).sum::<u64>();
     let optimizer = course::run(

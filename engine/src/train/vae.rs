@@ -91,6 +91,7 @@ pub fn run(
         warmup: WARMUP_STEPS,
         log_every: run.log_every,
         save_every: run.save_every,
+        about: std::collections::BTreeMap::new(),
     };
     let optimizer = course::run(
         &subject,

@@ -48,7 +48,7 @@ impl Head<'_> {
     fn forward<F: Factor>(&self, sight: &Sight, out: &mut [f32]) {
         let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
         if keys == 0 {
-            out.fill(0.0);
+            out[..count * width].fill(0.0);
             return;
         }
         count_products(2 * count * keys * width);

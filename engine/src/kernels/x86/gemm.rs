@@ -37,7 +37,9 @@ pub(in crate::kernels) fn multiply<F: Factor>(
     }
     if steps == 0 {
         if !add {
-            out.fill(0.0);
+            for row in out.chunks_mut(stride).take(rows) {
+                row[..columns].fill(0.0);
+            }
         }
         return;
     }

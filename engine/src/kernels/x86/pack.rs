@@ -251,7 +251,8 @@ pub(super) const fn at_least(values: usize) -> usize {
 
 /// Rows `[m, n]` as columns `[n, m]`, each value through `change` with its row.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+// The same features as where `change` comes from, else every value would be a call.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
 pub(in crate::kernels) fn turned(
     values: &[f32],
     m: usize,
