@@ -73,6 +73,8 @@ pub enum Command {
     Teach,
     /// Stop teaching and keep what was learned.
     StopTeaching,
+    /// Keep this many first scales of the shown picture for the next one; 0 for none.
+    KeepScales(usize),
     /// Ask for a LoRA file.
     OpenLora,
     /// Put the LoRA in this file on.
@@ -110,6 +112,7 @@ impl Command {
             Self::ChooseTeachFolder => "Choose pictures…",
             Self::Teach => "Teach",
             Self::StopTeaching => "Stop and keep",
+            Self::KeepScales(_) => "Keep up to here",
             Self::OpenLora => "Put on a LoRA…",
             Self::OpenModel => "Open a model…",
             Self::ChoosePicturesFolder => "Choose folder…",
@@ -128,6 +131,9 @@ impl Command {
             Self::ChooseTeachFolder => "Choose a folder with pictures and their captions.",
             Self::Teach => "Teach the model these pictures. Drawing waits until it is done.",
             Self::StopTeaching => "Stop now. What was learned is kept and can be taught on later.",
+            Self::KeepScales(_) => {
+                "The next picture starts from this scale of this one: same layout, other details."
+            }
             Self::OpenLora => "Choose a LoRA file to draw with.",
             Self::OpenModel => "Choose the folder of another model.",
             Self::ChoosePicturesFolder => "Choose where finished pictures are saved.",

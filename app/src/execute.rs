@@ -36,7 +36,13 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
         }
         Command::SetPrompt(prompt) => state.draft.spec.prompt = prompt,
         Command::SetNegativePrompt(prompt) => state.draft.spec.negative_prompt = prompt,
-        Command::SetRatio(ratio) => state.draft.spec.ratio = ratio,
+        Command::SetRatio(ratio) => {
+            if ratio != state.draft.spec.ratio {
+                // Kept scales belong to their shape.
+                keep_scales(0, state);
+            }
+            state.draft.spec.ratio = ratio;
+        }
         Command::SetCfg(cfg) => state.draft.spec.cfg = vec![cfg],
         Command::SetTau(tau) => state.draft.spec.tau = vec![tau],
         Command::SetSeed(seed) => {
@@ -91,6 +97,7 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
                 hands.engine.cancel(lesson.job);
             }
         }
+        Command::KeepScales(count) => keep_scales(count, state),
         Command::OpenLora => hands.tasks.ask(Ask::Lora, None, ""),
         Command::PutOnLora(path) => state.put_on(path),
         Command::SetLoraStrength(index, strength) => {
@@ -148,6 +155,19 @@ fn stop(state: &mut UiState, hands: &Hands<'_>) {
         hands.engine.cancel(work.job);
     } else if let Some(job) = state.waiting.pop_front() {
         hands.engine.cancel(job);
+    }
+}
+
+/// Has the next picture start from scales of the shown one.
+fn keep_scales(count: usize, state: &mut UiState) {
+    let parent = state.shown_picture().map(|picture| picture.spec.clone());
+    let spec = &mut state.draft.spec;
+    (spec.keep, spec.bits) = (0, None);
+    if let (Some(parent), true) = (parent, count > 0) {
+        spec.keep = count;
+        spec.bits = parent.bits;
+        spec.ratio = parent.ratio;
+        spec.scale_count = parent.scale_count;
     }
 }
 
@@ -218,6 +238,9 @@ fn load_model(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
 /// Puts a recipe into the controls.
 fn use_recipe(state: &mut UiState, recipe: &Recipe) {
     state.draft.spec = recipe.spec.clone();
+    if recipe.spec.keep == 0 {
+        state.draft.spec.bits = None;
+    }
     state.draft.roll_seed = false;
     if let Some(model) = &state.model {
         if let Some(ratio) = nearest_ratio(model, recipe.spec.ratio) {

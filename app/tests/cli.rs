@@ -10,54 +10,11 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{check, program, stderr};
+use common::{check, desk, draw, golden, import, program};
 use infinity::recipe::read_recipe;
-
-/// A folder with a tiny imported model in `model`.
-fn desk() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let output = import(folder.path(), "infinity-open", "model");
-    assert!(output.status.success(), "{}", stderr(&output));
-    folder
-}
-
-fn golden(case: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/golden")
-        .join(case)
-}
-
-fn import(folder: &Path, case: &str, out: &str) -> Output {
-    let case = golden(case);
-    let name = if case.join("var.pth").exists() {
-        "var.pth"
-    } else {
-        "transformer.pth"
-    };
-    let mut command = program();
-    command
-        .current_dir(folder)
-        .args(["import", "--pn", "0.06M", "--out", out]);
-    command.arg("--transformer").arg(case.join(name));
-    command
-        .arg("--vae")
-        .arg(case.join("vae.pth"))
-        .arg("--text")
-        .arg(case.join("t5"));
-    command.output().unwrap()
-}
-
-/// `infinity draw` with the tiny model and three scales.
-fn draw(folder: &Path, args: &[&str]) -> Output {
-    let mut command = program();
-    command.current_dir(folder).args([
-        "draw", "--model", "model", "--device", "cpu", "--scales", "3",
-    ]);
-    command.args(args).output().unwrap()
-}
 
 /// Names in a folder, in order.
 fn names(folder: &Path) -> Vec<String> {

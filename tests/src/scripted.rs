@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use infinity_engine::api::{
     DeviceInfo, DeviceKind, EngineError, Event, Finding, FoundPicture, GenerateSpec, JobId,
-    ModelInfo, RatioInfo, Request, Rgb8Image, Task, TuneStep,
+    ModelInfo, PictureBits, RatioInfo, Request, Rgb8Image, Task, TuneStep,
 };
 use infinity_engine::{CancelBoard, EngineHandle};
 
@@ -178,7 +178,10 @@ impl ScriptedEngine {
         self.tell(Event::ImageDone {
             job,
             image: paint(width, height, spec.seed),
-            spec: spec.clone(),
+            spec: GenerateSpec {
+                bits: Some(Box::new(PictureBits::new(1, schedule_of(spec), &[]))),
+                ..spec.clone()
+            },
             elapsed_secs: 1.44,
             preview_share: 0.1,
         });

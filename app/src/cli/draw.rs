@@ -11,7 +11,7 @@ use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 use super::places::{Places, prompts_in};
 use super::values::{self, Numbers, Shape};
 use super::{CliError, models};
-use crate::recipe::{Recipe, write_new_png, write_png};
+use crate::recipe::{Recipe, read_recipe, write_new_png, write_png};
 
 /// Draw a picture, or one for each line of a file.
 ///
@@ -23,6 +23,7 @@ Examples:
   infinity draw \"a red house on the left, green hills, at sunset\" --out card.png
   infinity draw \"a boat at night\" --seed 7 --ratio 3:2 --out pictures/
   infinity draw --prompts lines.txt --out pictures/        pictures/001.png, 002.png, …
+  infinity draw \"a blue house\" --from card.png --keep 3         same layout, other details
   infinity draw \"a red windmill\" --lora mill.safetensors=0.8
   infinity draw \"a lighthouse\" --cfg 3,3,3,4,4,5,5 --tau 0.4 --steps-out steps/")]
 pub(super) struct Args {
@@ -50,6 +51,12 @@ pub(super) struct Args {
     /// Temperature, one number or one per scale: 0.5 to 1 usual; the model's own when left out.
     #[arg(long, value_name = "X[,X…]", value_parser = values::numbers, allow_hyphen_values = true)]
     tau: Option<Numbers>,
+    /// A picture this program drew, to keep the first scales of (with --keep): same layout, other details.
+    #[arg(long, value_name = "PNG", requires = "keep", conflicts_with = "ratio")]
+    from: Option<PathBuf>,
+    /// How many first scales to keep of --from.
+    #[arg(long, value_name = "K", requires = "from")]
+    keep: Option<usize>,
     /// Number of scales, 1 to 13; the model's own when left out.
     #[arg(long, value_name = "N", conflicts_with = "pn")]
     scales: Option<usize>,
@@ -109,9 +116,16 @@ fn draw_all(
     engine: &EngineHandle,
 ) -> Result<(), CliError> {
     let model = model(engine)?;
+    let parent = args.from.as_deref().map(read_recipe).transpose()?;
     let seed = args.seed.unwrap_or_else(crate::execute::random_seed);
     for (index, prompt) in prompts.iter().enumerate() {
-        let spec = spec(args, prompt, seed, &model);
+        let mut spec = spec(args, prompt, seed, &model);
+        if let (Some(parent), Some(keep)) = (&parent, args.keep) {
+            spec.keep = keep;
+            spec.bits.clone_from(&parent.spec.bits);
+            spec.ratio = parent.spec.ratio;
+            spec.scale_count = spec.scale_count.or(parent.spec.scale_count);
+        }
         let job = engine.run(Task::Generate(spec))?;
         let numbered = places.numbered(index, prompts.len());
         let (image, spec, secs) = finished(args, engine, job, &model, places, numbered.as_deref())?;

@@ -36,6 +36,9 @@ impl Panel for Prompt {
         ui.spacing_mut().item_spacing.y = theme::GAP;
         first_row_ui(ui, state, commands);
         self.second_row_ui(ui, state, commands);
+        if state.draft.spec.keep > 0 {
+            kept_ui(ui, state, commands);
+        }
         if !state.draft.spec.loras.is_empty() {
             loras_ui(ui, state, commands);
         }
@@ -43,6 +46,25 @@ impl Panel for Prompt {
             negative_ui(ui, state, commands);
         }
     }
+}
+
+/// What the next picture keeps of another one.
+fn kept_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
+    ui.horizontal(|ui| {
+        let count = state.draft.spec.keep;
+        ui.label(theme::caption_text(ui, "Same layout"));
+        ui.label(match count {
+            1 => "keeps the first scale of a picture".to_owned(),
+            count => format!("keeps the first {count} scales of a picture"),
+        });
+        let off = theme::icon_button(ui, icons::CLOSE, false).accessible_name("Keep nothing");
+        if off
+            .on_hover_text("Draw from the first scale again.")
+            .clicked()
+        {
+            commands.push(Command::KeepScales(0));
+        }
+    });
 }
 
 /// The LoRAs that are on: name, strength, off.

@@ -106,6 +106,15 @@ fn progress_ui(ui: &egui::Ui, panel: Rect, work: &Work) {
 /// The line, filled from its right end.
 fn line_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
     if let Some(picture) = state.shown_picture() {
+        if let (Some(held), Some(_)) = (state.held_scale, &picture.spec.bits)
+            && held + 1 < picture.schedule.len()
+        {
+            let keep = Command::KeepScales(held + 1);
+            let button = ui.button(keep.text()).on_hover_text(keep.tooltip());
+            if button.clicked() {
+                commands.push(keep);
+            }
+        }
         for command in [Command::Save, Command::ReuseSettings] {
             let icon = match command {
                 Command::Save => icons::SAVE,

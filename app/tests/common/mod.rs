@@ -1,9 +1,11 @@
 //! The built program, and how it ended.
 #![allow(
+    dead_code,
     unreachable_pub,
     reason = "each test that includes this is a crate of its own"
 )]
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub fn program() -> Command {
@@ -39,4 +41,47 @@ pub fn check(output: &Output, code: i32, words: &[&str]) {
             .count();
         assert_eq!(messages, 1, "{text}");
     }
+}
+
+/// A folder with a tiny imported model in `model`.
+pub fn desk() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let output = import(folder.path(), "infinity-open", "model");
+    assert!(output.status.success(), "{}", stderr(&output));
+    folder
+}
+
+pub fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden")
+        .join(case)
+}
+
+pub fn import(folder: &Path, case: &str, out: &str) -> Output {
+    let case = golden(case);
+    let name = if case.join("var.pth").exists() {
+        "var.pth"
+    } else {
+        "transformer.pth"
+    };
+    let mut command = program();
+    command
+        .current_dir(folder)
+        .args(["import", "--pn", "0.06M", "--out", out]);
+    command.arg("--transformer").arg(case.join(name));
+    command
+        .arg("--vae")
+        .arg(case.join("vae.pth"))
+        .arg("--text")
+        .arg(case.join("t5"));
+    command.output().unwrap()
+}
+
+/// `infinity draw` with the tiny model and three scales.
+pub fn draw(folder: &Path, args: &[&str]) -> Output {
+    let mut command = program();
+    command.current_dir(folder).args([
+        "draw", "--model", "model", "--device", "cpu", "--scales", "3",
+    ]);
+    command.args(args).output().unwrap()
 }

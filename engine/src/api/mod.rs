@@ -4,6 +4,7 @@
 //! command line know the engine through this module, [`crate::spawn`] and
 //! [`crate::EngineHandle`].
 
+mod bits;
 mod error;
 mod event;
 mod image;
@@ -12,6 +13,7 @@ mod request;
 mod spec;
 mod tune;
 
+pub use bits::PictureBits;
 pub use error::{EngineError, KeyProblems};
 pub use event::{Event, Stage};
 pub use image::Rgb8Image;

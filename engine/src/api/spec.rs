@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::PictureBits;
+
 /// How many pixels a picture has, named as the published models name it.
 ///
 /// A budget selects a prefix of the scale schedule of a ratio (Infinity,
@@ -82,6 +84,12 @@ pub struct GenerateSpec {
     pub cfg_insertion_layers: Vec<i32>,
     /// Seed of the counter-based random numbers.
     pub seed: u64,
+    /// How many first scales come from `bits` instead of being drawn.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub keep: usize,
+    /// The bits of a picture: those to keep of another, or, once drawn, its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits: Option<Box<PictureBits>>,
     /// Low-rank adapters put on the model for this picture.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<LoraWish>,
@@ -94,6 +102,11 @@ pub struct LoraWish {
     pub path: PathBuf,
     /// 1 as it was trained, 0 not at all; below 0 the other way.
     pub strength: f32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 const fn default_top_k() -> usize {
@@ -122,6 +135,8 @@ impl GenerateSpec {
             top_p: default_top_p(),
             cfg_insertion_layers: default_cfg_layers(),
             seed,
+            keep: 0,
+            bits: None,
             loras: Vec::new(),
         }
     }

@@ -258,7 +258,8 @@ impl Bundle {
                 Ok(())
             }
         }
-        let plan = Plan::new(spec, self.info.scale_count, self.transformer.config.depth)?;
+        let mut plan = Plan::new(spec, self.info.scale_count, self.transformer.config.depth)?;
+        plan.keep(spec, self.transformer.config.token_bits())?;
         let text = self.encode(&[&spec.prompt])?;
         let negative = if spec.negative_prompt.is_empty() {
             None

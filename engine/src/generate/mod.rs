@@ -153,7 +153,10 @@ pub fn generate(
         let draw = |(logits, &seed): (&Vec<f32>, &u64)| {
             sampling::draw_bits(logits, plan.rule, seed, index)
         };
-        let bits: Vec<Vec<u8>> = logits.iter().zip(&plan.seeds).map(draw).collect();
+        let bits: Vec<Vec<u8>> = match plan.kept.get(index) {
+            Some(kept) => vec![kept.clone(); rows],
+            None => logits.iter().zip(&plan.seeds).map(draw).collect(),
+        };
         for (sum, bits) in sums.iter_mut().zip(&bits) {
             if config.patchify {
                 sum.add_bits(&bsq::unpatchify_bits(bits, d, scale), code_scale(scale));

@@ -17,6 +17,8 @@ pub struct Plan {
     pub rule: Rule,
     /// Where guidance is applied: 0 for the logits, `-n` for the n-th last block.
     pub cfg_insertion_layers: Vec<i32>,
+    /// Bits of the first scales that are kept of another picture, `[L, d']` each.
+    pub kept: Vec<Vec<u8>>,
     /// A seed per picture of the batch.
     pub seeds: Vec<u64>,
     /// Things done otherwise than asked, each a sentence for the user.
@@ -89,9 +91,46 @@ impl Plan {
                 top_p: spec.top_p,
             },
             cfg_insertion_layers: spec.cfg_insertion_layers.clone(),
+            kept: Vec::new(),
             seeds: vec![spec.seed],
             notes,
         })
+    }
+
+    /// Keeps what `spec` says of its bits, for a model with `token_bits` bits per token.
+    ///
+    /// # Errors
+    /// [`EngineError::BadSetting`] when there are no such bits or they belong to another shape or model.
+    pub fn keep(&mut self, spec: &GenerateSpec, token_bits: usize) -> Result<(), EngineError> {
+        if spec.keep == 0 {
+            return Ok(());
+        }
+        let refused = |advice: &str| EngineError::BadSetting {
+            what: "The number of kept scales",
+            value: spec.keep.to_string(),
+            advice: advice.to_owned(),
+        };
+        let bits = spec.bits.as_ref();
+        let bits = bits.ok_or_else(|| refused("There is no picture to keep them of."))?;
+        if spec.keep >= self.schedule.scales.len() {
+            return Err(refused("Leave at least the last scale to be drawn."));
+        }
+        let same =
+            |(grid, scale): (&(usize, usize), &crate::schedule::Scale)| *grid == (scale.h, scale.w);
+        let fits = bits.grids.len() >= spec.keep
+            && bits.per_token == token_bits
+            && bits
+                .grids
+                .iter()
+                .zip(&self.schedule.scales)
+                .take(spec.keep)
+                .all(same);
+        let scales = bits.scales().filter(|_| fits);
+        let scales = scales.ok_or_else(|| {
+            refused("The picture is of another shape, of another model, or its bits are damaged.")
+        })?;
+        self.kept = scales.into_iter().take(spec.keep).collect();
+        Ok(())
     }
 
     /// Whether any scale is guided, so that a second, unconditional row is drawn along.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Previews;
 use super::budget::{DecodeCost, Moment, preview_grid};
 use super::link::Link;
-use crate::api::{EngineError, Event, GenerateSpec, JobId, Rgb8Image, Stage};
+use crate::api::{EngineError, Event, GenerateSpec, JobId, PictureBits, Rgb8Image, Stage};
 use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
 use crate::schedule::Scale;
 use crate::text::TextFeatures;
@@ -39,7 +39,9 @@ impl Studio {
     ) -> Result<(), EngineError> {
         let started = Instant::now();
         let config = &self.bundle.transformer.config;
+        let token_bits = config.token_bits();
         let mut plan = Plan::new(spec, self.bundle.info.scale_count, config.depth)?;
+        plan.keep(spec, token_bits)?;
         for (name, text) in [
             ("prompt", &spec.prompt),
             ("negative prompt", &spec.negative_prompt),
@@ -89,6 +91,7 @@ impl Studio {
             scale_started: Instant::now(),
             preview_time: Duration::ZERO,
             picture: None,
+            bits: Vec::new(),
         };
         let outcome = generate(
             &self.bundle.transformer,
@@ -98,13 +101,14 @@ impl Studio {
             &mut watcher,
         )?;
         let (picture, preview_time) = (watcher.picture.take(), watcher.preview_time);
+        let bits = std::mem::take(&mut watcher.bits);
         match (outcome, picture) {
             (Outcome::Done(_), Some(image)) => {
                 let elapsed_secs = started.elapsed().as_secs_f32();
                 link.tell(Event::ImageDone {
                     job,
                     image,
-                    spec: carried_out(spec, &plan),
+                    spec: carried_out(spec, &plan, token_bits, &bits),
                     elapsed_secs,
                     preview_share: preview_time.as_secs_f32() / elapsed_secs.max(f32::MIN_POSITIVE),
                 });
@@ -143,7 +147,13 @@ impl Studio {
 }
 
 /// The wish with everything filled in that it left open.
-fn carried_out(spec: &GenerateSpec, plan: &Plan) -> GenerateSpec {
+fn carried_out(
+    spec: &GenerateSpec,
+    plan: &Plan,
+    token_bits: usize,
+    bits: &[Vec<u8>],
+) -> GenerateSpec {
+    let grids = plan.schedule.scales.iter().map(|scale| (scale.h, scale.w));
     let short = |asked: &[f32], used: &[f32]| {
         if asked.len() == 1 {
             asked.to_vec()
@@ -156,6 +166,11 @@ fn carried_out(spec: &GenerateSpec, plan: &Plan) -> GenerateSpec {
         scale_count: Some(plan.schedule.scales.len()),
         cfg: short(&spec.cfg, &plan.cfg),
         tau: short(&spec.tau, &plan.tau),
+        bits: Some(Box::new(PictureBits::new(
+            token_bits,
+            grids.collect(),
+            bits,
+        ))),
         ..spec.clone()
     }
 }
@@ -172,6 +187,8 @@ struct Drawing<'a> {
     scale_started: Instant,
     preview_time: Duration,
     picture: Option<Rgb8Image>,
+    /// Bits of the scales so far.
+    bits: Vec<Vec<u8>>,
 }
 
 impl Drawing<'_> {
@@ -207,6 +224,7 @@ impl Watcher for Drawing<'_> {
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
         let (job, index, count) = (self.job, view.index, self.scales.len());
         let is_last = index + 1 == count;
+        self.bits.extend(view.bits.first().cloned());
         let (Some(sum), Some(&last)) = (view.sums.first(), self.scales.last()) else {
             return Err(EngineError::internal("a scale without a picture"));
         };

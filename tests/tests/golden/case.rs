@@ -160,6 +160,7 @@ impl Case {
                 .iter()
                 .map(|layer| layer.as_i64().expect("layer") as i32)
                 .collect(),
+            kept: Vec::new(),
             seeds: vec![0; sizes(&run["prompt_indices"]).len()],
             notes: Vec::new(),
         }
