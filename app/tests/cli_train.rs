@@ -104,7 +104,7 @@ fn a_run_is_drawn_as_curves() {
     assert_eq!((picture.width(), picture.height()), (1200, 720));
 }
 
-const FINETUNE: &str = r#"{ "rank": 4, "steps": 40, "batch": 1, "scale_count": 3, "prior": 0,
+const FINETUNE: &str = r#"{ "rank": 4, "steps": 150, "batch": 1, "scale_count": 3, "prior": 0,
   "optimizer": { "weight_decay": 0, "workers": 1 }, "log_every": 1, "save_every": 4 }"#;
 
 /// A folder of noisy pictures with captions, and settings that are quickly done.
@@ -141,7 +141,7 @@ fn finetune(folder: &Path, out: &str) -> Command {
     command
 }
 
-/// Fifty times killed, the adapter is the same file as that of a run that was not.
+/// Killed up to fifty times, the adapter is the same file as that of a run that was not.
 #[test]
 fn a_killed_fine_tuning_goes_on_to_the_same_end() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,14 +150,14 @@ fn a_killed_fine_tuning_goes_on_to_the_same_end() {
     let mut killed = 0;
     for attempt in 0_u64..50 {
         let mut running = finetune(folder.path(), "parts").spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(30 + attempt * 89 % 240));
+        std::thread::sleep(std::time::Duration::from_millis(30 + attempt * 89 % 190));
         if running.try_wait().unwrap().is_none() {
             running.kill().unwrap();
             killed += 1;
         }
         running.wait().unwrap();
     }
-    assert!(killed > 20, "only {killed} runs were killed");
+    assert!(killed > 10, "only {killed} runs were killed");
     assert!(finetune(folder.path(), "parts").status().unwrap().success());
     let lora = |out: &str| std::fs::read(folder.path().join(out).join("lora.safetensors")).unwrap();
     assert!(lora("whole") == lora("parts"));
@@ -169,7 +169,7 @@ fn a_killed_fine_tuning_goes_on_to_the_same_end() {
     };
     let other = refused(&["--rank", "8", "--trigger", "zwm"], "whole");
     check(&other, 1, &["another", "rank", "trigger", "checkpoint"]);
-    check(&refused(&["--steps", "7"], "whole"), 1, &["40 steps", "7"]);
+    check(&refused(&["--steps", "7"], "whole"), 1, &["150 steps", "7"]);
     check(&refused(&[], "mill_pictures"), 1, &["mill_pictures"]);
 
     // What it made can be drawn with, worked into a model, and is refused where it does not belong.
