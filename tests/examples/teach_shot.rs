@@ -36,7 +36,7 @@ fn main() {
         .with_size(vec2(1280.0, 800.0))
         .wgpu()
         .build_eframe(|creation| App::new(&creation.egui_ctx, engine, options));
-    let mut wait = |harness: &mut Harness<'static, App>, done: &dyn Fn(&App) -> bool| {
+    let wait = |harness: &mut Harness<'static, App>, done: &dyn Fn(&App) -> bool| {
         while !done(harness.state()) {
             std::thread::sleep(std::time::Duration::from_millis(50));
             harness.step();

@@ -186,7 +186,9 @@ fn finished_pictures_are_saved_with_their_recipe() {
         panic!("not saved: {:?}", picture.saved);
     };
     assert_eq!(path.parent().unwrap(), desk.folder.path().join("Pictures"));
-    let recipe = recipe::read_recipe(path).unwrap();
+    let mut recipe = recipe::read_recipe(path).unwrap();
+    // The recipe is the wish, and the bits that came of it.
+    assert!(recipe.spec.bits.take().is_some());
     assert_eq!(recipe.spec, spec);
     assert_eq!(recipe.model, "Postcards");
 }
