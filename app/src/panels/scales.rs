@@ -106,15 +106,6 @@ fn progress_ui(ui: &egui::Ui, panel: Rect, work: &Work) {
 /// The line, filled from its right end.
 fn line_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
     if let Some(picture) = state.shown_picture() {
-        if let (Some(held), Some(_)) = (state.held_scale, &picture.spec.bits)
-            && held + 1 < picture.schedule.len()
-        {
-            let keep = Command::KeepScales(held + 1);
-            let button = ui.button(keep.text()).on_hover_text(keep.tooltip());
-            if button.clicked() {
-                commands.push(keep);
-            }
-        }
         for command in [Command::Save, Command::ReuseSettings] {
             let icon = match command {
                 Command::Save => icons::SAVE,
@@ -125,6 +116,15 @@ fn line_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
             let button = ui.add(button).on_hover_text(tooltip(ui, &command));
             if button.accessible_name(command.text()).clicked() {
                 commands.push(command);
+            }
+        }
+        if let (Some(held), Some(_)) = (state.held_scale, &picture.spec.bits)
+            && held + 1 < picture.schedule.len()
+        {
+            let keep = Command::KeepScales(held + 1);
+            let button = ui.button(keep.text()).on_hover_text(keep.tooltip());
+            if button.clicked() {
+                commands.push(keep);
             }
         }
         waiting_ui(ui, state, commands);
