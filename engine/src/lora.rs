@@ -373,9 +373,10 @@ impl Tuned {
             layer.additions.clear();
             if layers.iter().any(|part| layer.name.contains(part.as_str())) {
                 count += 1;
+                let [outputs, inputs] = layer.shape;
                 layer.additions.push(LowRank {
-                    down: Tensor::zeros([1, 1], &device),
-                    up: Tensor::zeros([1, 1], &device),
+                    down: Tensor::zeros([rank, inputs], &device),
+                    up: Tensor::zeros([outputs, rank], &device),
                     scale: alpha / rank as f32,
                 });
             }
@@ -387,15 +388,7 @@ impl Tuned {
                 advice: "Name parts of layers: sa., ca., ffn. or all of them.".to_owned(),
             });
         }
-        let mut tuned = Self { transformer };
-        for layer in tuned.transformer.adaptables() {
-            let [outputs, inputs] = layer.shape;
-            for one in layer.additions {
-                one.down = Tensor::zeros([rank, inputs], &device);
-                one.up = Tensor::zeros([outputs, rank], &device);
-            }
-        }
-        Ok(tuned)
+        Ok(Self { transformer })
     }
 
     /// Writes the additions as a LoRA file.

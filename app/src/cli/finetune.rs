@@ -1,7 +1,6 @@
 //! `infinity finetune`: a LoRA from a folder of pictures.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use infinity_engine::api::DeviceChoice;
@@ -10,7 +9,7 @@ use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
 use infinity_engine::train::{Limits, Progress};
 
-use super::{CliError, models, values};
+use super::{CliError, models, places, values};
 use crate::memory;
 
 /// Teach the model your own pictures: a LoRA from a folder.
@@ -104,7 +103,7 @@ fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
         flips => flip_strength, prior => prior, seed => seed);
     config.alpha = args.alpha.or(config.alpha);
     if let Some(path) = &args.prior_prompts {
-        config.prior_prompts = super::places::prompts_in(path)?;
+        config.prior_prompts = places::prompts_in(path)?;
     }
     Ok(config)
 }
@@ -130,20 +129,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let Some(out) = args.out.as_deref().filter(|_| !args.check) else {
         return Ok(());
     };
-    if !args.resume && out.join("checkpoint.safetensors").exists() {
-        return Err(CliError::failed(format!(
-            "There is a run in this folder already. Go on with --resume or choose another folder: {out:?}"
-        )));
-    }
-    let until = match args.minutes {
-        Some(minutes) => {
-            let time = Duration::try_from_secs_f32(60.0 * minutes).map_err(|error| {
-                CliError::Usage(format!("--minutes {minutes} is no length of time: {error}"))
-            })?;
-            Instant::now().checked_add(time)
-        }
-        None => None,
-    };
+    places::refuse_run(out, args.resume)?;
+    let until = values::until(args.minutes)?;
     let limits = Limits {
         resume: args.resume,
         until,

@@ -147,6 +147,16 @@ fn try_out(folder: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Refuses a folder with a run in it, unless that shall go on.
+pub(super) fn refuse_run(out: &Path, resume: bool) -> Result<(), CliError> {
+    if resume || !out.join("checkpoint.safetensors").exists() {
+        return Ok(());
+    }
+    Err(CliError::failed(format!(
+        "There is a run in this folder already. Go on with --resume or choose another folder: {out:?}"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,12 @@
 //! `infinity train`: a model from nothing, told by one file.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::train::{self, Limits, Progress, TrainConfig};
 
-use super::{CliError, report, values};
+use super::{CliError, places, report, values};
 use crate::memory;
 
 /// Train a picture tokenizer, or a transformer with its text encoder, on painted postcards.
@@ -63,20 +62,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let config = TrainConfig::open(config)?;
     memory::keep_large_blocks();
-    if !args.resume && out.join("checkpoint.safetensors").exists() {
-        return Err(CliError::failed(format!(
-            "There is a run in this folder already. Go on with --resume or choose another folder: {out:?}"
-        )));
-    }
-    let until = match args.minutes {
-        Some(minutes) => {
-            let time = Duration::try_from_secs_f32(60.0 * minutes).map_err(|error| {
-                CliError::Usage(format!("--minutes {minutes} is no length of time: {error}"))
-            })?;
-            Instant::now().checked_add(time)
-        }
-        None => None,
-    };
+    places::refuse_run(out, args.resume)?;
+    let until = values::until(args.minutes)?;
     let device = device::open(args.device)?;
     println!("device: {} ({})", device.info.name, device.info.reason);
     let limits = Limits {

@@ -1,6 +1,10 @@
 //! How values are spelled on the command line.
 
+use std::time::{Duration, Instant};
+
 use infinity_engine::api::{DeviceChoice, LoraWish, PixelBudget};
+
+use super::CliError;
 
 /// A shape of picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,6 +13,17 @@ pub(super) struct Shape {
     pub(super) ratio: f32,
     /// The size asked for in pixels, width first, when one was.
     pub(super) size_px: Option<(u32, u32)>,
+}
+
+/// When a run of so many minutes from now is over.
+pub(super) fn until(minutes: Option<f32>) -> Result<Option<Instant>, CliError> {
+    let Some(minutes) = minutes else {
+        return Ok(None);
+    };
+    let time = Duration::try_from_secs_f32(60.0 * minutes).map_err(|error| {
+        CliError::Usage(format!("--minutes {minutes} is no length of time: {error}"))
+    })?;
+    Ok(Instant::now().checked_add(time))
 }
 
 /// `FILE` or `FILE=STRENGTH`.

@@ -53,23 +53,25 @@ pub struct FinetuneConfig {
 
 impl Default for FinetuneConfig {
     fn default() -> Self {
+        // The window and the command line begin alike.
+        let wish = TuneWish::default();
         Self {
             name: String::new(),
             trigger: String::new(),
-            rank: 16,
+            rank: wish.rank,
             alpha: None,
             layers: ["ca.", "ffn."].map(str::to_owned).to_vec(),
-            learning_rate: 1e-3,
-            steps: 300,
-            batch: 8,
+            learning_rate: wish.learning_rate,
+            steps: wish.steps,
+            batch: wish.batch,
             scale_count: None,
             caption_drop: 0.1,
-            flip_strength: 0.2,
+            flip_strength: wish.flip_strength,
             flip_scales: 13,
             reweight_by_scale: true,
-            prior: 0.25,
+            prior: wish.prior,
             prior_prompts: Vec::new(),
-            seed: 1,
+            seed: wish.seed,
             optimizer: AdamWConfig {
                 weight_decay: 0.0,
                 workers: 2,

@@ -182,6 +182,8 @@ fn about(config: &FinetuneConfig, collection: &Collection, base: &str) -> BTreeM
         ("layers", config.layers.join(" ")),
         ("trigger", config.trigger.clone()),
         ("batch", config.batch.to_string()),
+        ("prompts of old pictures", config.prior_prompts.join("\n")),
+        ("share of dropped captions", config.caption_drop.to_string()),
         ("seed", config.seed.to_string()),
         (
             "self-correction",
