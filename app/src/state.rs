@@ -133,7 +133,10 @@ impl UiState {
                 elapsed_secs,
                 ..
             } => self.image_done(*job, image, spec, *elapsed_secs),
-            Event::PicturesFound { .. }
+            Event::DraftDone { .. }
+            | Event::DraftsDone { .. }
+            | Event::Rebuilt { .. }
+            | Event::PicturesFound { .. }
             | Event::TuneStepDone { .. }
             | Event::TuneSamples { .. }
             | Event::TuneDone { .. } => {}

@@ -11,6 +11,7 @@ pub mod kernels;
 pub mod layers;
 pub mod lora;
 pub mod model;
+mod picture_file;
 pub mod postcards;
 pub mod random;
 pub mod resize;
@@ -22,4 +23,5 @@ pub mod train;
 pub mod vae;
 pub mod weights;
 
+pub use picture_file::{read_mask, read_picture};
 pub use runner::{CancelBoard, EngineHandle, Previews, SpawnOptions, spawn};

@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
-use crate::generate::{Bundle, Plan, ScaleView, Watcher, generate};
+use crate::generate::{Bundle, Plan, ScaleView, Texts, Watcher, generate};
 use crate::schedule::{Scale, ScaleSchedule};
 use crate::vae::bsq::encode;
 use crate::weights::atomic_write;
@@ -56,7 +56,11 @@ impl Trace {
             last,
             failed: None,
         };
-        generate(&bundle.transformer, text, negative, &plan, &mut watch)?;
+        let texts = Texts {
+            negative,
+            ..text.into()
+        };
+        generate(&bundle.transformer, &texts, &plan, &mut watch)?;
         match watch.failed {
             Some(error) => Err(error),
             None => Ok(watch.trace),

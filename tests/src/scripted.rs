@@ -55,19 +55,16 @@ impl ScriptedEngine {
 
     /// The next picture the app asks for; other requests are a mistake of the test.
     pub fn job(&self) -> Option<(JobId, GenerateSpec)> {
-        match self.request()? {
-            Request::Run {
-                job,
-                task: Task::Generate(spec),
-            } => Some((job, spec)),
-            Request::Run { .. } | Request::LoadModel { .. } => None,
+        match self.task()? {
+            (job, Task::Generate(spec)) => Some((job, spec)),
+            _ => None,
         }
     }
 
-    /// The next job of another kind than drawing.
+    /// The next job, whatever its kind.
     pub fn task(&self) -> Option<(JobId, Task)> {
         match self.request()? {
-            Request::Run { job, task } => Some((job, task)),
+            Request::Run { job, task } => Some((job, *task)),
             Request::LoadModel { .. } => None,
         }
     }
@@ -176,6 +173,7 @@ impl ScriptedEngine {
         }
         let (width, height) = size_of(spec);
         self.tell(Event::ImageDone {
+            doubt: None,
             job,
             image: paint(width, height, spec.seed),
             spec: GenerateSpec {

@@ -40,7 +40,7 @@ fn record(bundle: &Bundle, seed: u64) -> Record {
     let plan = Plan::new(&spec, bundle.info.scale_count, depth).unwrap();
     let mut record = Record::default();
     let text = bundle.encode(&[prompt]).unwrap();
-    generate(&bundle.transformer, text, None, &plan, &mut record).unwrap();
+    generate(&bundle.transformer, &text.into(), &plan, &mut record).unwrap();
     record
 }
 

@@ -1,17 +1,19 @@
 //! `infinity draw`: pictures without a window.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use infinity_engine::api::{
-    DeviceChoice, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, PixelBudget,
+    DeviceChoice, Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, PixelBudget,
     Rgb8Image, Task,
 };
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 
 use super::places::{Places, prompts_in};
+use super::start::{Opened, Start};
 use super::values::{self, Numbers, Shape};
 use super::{CliError, models};
-use crate::recipe::{Recipe, read_recipe, write_new_png, write_png};
+use crate::recipe::{Recipe, write_new_png, write_png};
 
 /// Draw a picture, or one for each line of a file.
 ///
@@ -24,11 +26,15 @@ Examples:
   infinity draw \"a boat at night\" --seed 7 --ratio 3:2 --out pictures/
   infinity draw --prompts lines.txt --out pictures/        pictures/001.png, 002.png, …
   infinity draw \"a blue house\" --from card.png --keep 3         same layout, other details
+  infinity draw \"a blue house\" --from photo.jpg --keep 2        any picture as a start
+  infinity draw \"a tree\" --from card.png --mask mask.png        anew where the mask is white
+  infinity draw \"a boat\" --from card.png --extend 0,0,64,0      64 pixels more at the right
+  infinity draw \"a boat\" --drafts 16 --draft-scales 3 --out drafts/
   infinity draw \"a red windmill\" --lora mill.safetensors=0.8
   infinity draw \"a lighthouse\" --cfg 3,3,3,4,4,5,5 --tau 0.4 --steps-out steps/")]
 pub(super) struct Args {
     /// What the picture shows.
-    #[arg(required_unless_present = "prompts", conflicts_with = "prompts")]
+    #[arg(required_unless_present_any = ["prompts", "from"], conflicts_with = "prompts")]
     prompt: Option<String>,
     /// A text file with one prompt per line; empty lines are passed over.
     #[arg(long, value_name = "FILE")]
@@ -51,12 +57,20 @@ pub(super) struct Args {
     /// Temperature, one number or one per scale: 0.5 to 1 usual; the model's own when left out.
     #[arg(long, value_name = "X[,X…]", value_parser = values::numbers, allow_hyphen_values = true)]
     tau: Option<Numbers>,
-    /// A picture this program drew, to keep the first scales of (with --keep): same layout, other details.
-    #[arg(long, value_name = "PNG", requires = "keep", conflicts_with = "ratio")]
-    from: Option<PathBuf>,
-    /// How many first scales to keep of --from.
-    #[arg(long, value_name = "K", requires = "from")]
-    keep: Option<usize>,
+    #[command(flatten)]
+    start: Start,
+    /// What the picture shows from scale --detail-from on: one prompt for the layout, another for the details.
+    #[arg(long, value_name = "PROMPT", requires = "detail_from")]
+    detail: Option<String>,
+    /// The first scale, from 1, that --detail makes.
+    #[arg(long, value_name = "K", requires = "detail", value_parser = clap::value_parser!(u16).range(1..=64))]
+    detail_from: Option<u16>,
+    /// Draw so many drafts instead, each with a seed of its own; --from DRAFT finishes one.
+    #[arg(long, value_name = "N", requires = "draft_scales", conflicts_with_all = ["prompts", "steps_out", "mask", "extend", "doubt_out"])]
+    drafts: Option<usize>,
+    /// How many scales of each draft to draw.
+    #[arg(long, value_name = "K", requires = "drafts")]
+    draft_scales: Option<usize>,
     /// Number of scales, 1 to 13; the model's own when left out.
     #[arg(long, value_name = "N", conflicts_with = "pn")]
     scales: Option<usize>,
@@ -78,22 +92,25 @@ pub(super) struct Args {
     /// Also write the picture after every scale into this folder.
     #[arg(long, value_name = "DIR")]
     steps_out: Option<PathBuf>,
+    /// Also write where the bits were uncertain, white for a coin toss, to this PNG file.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
+    doubt_out: Option<PathBuf>,
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let prompts = match (&args.prompt, &args.prompts) {
-        (Some(prompt), _) => vec![prompt.trim().to_owned()],
-        (None, Some(file)) => prompts_in(file)?,
-        (None, None) => return Err(CliError::Usage("a prompt is needed".to_owned())),
+    let start = args.start.open()?;
+    let own = start.as_ref().and_then(Opened::prompt);
+    let prompts = match (&args.prompt, &args.prompts, own) {
+        (Some(prompt), _, _) => vec![prompt.trim().to_owned()],
+        (None, Some(file), _) => prompts_in(file)?,
+        (None, None, Some(own)) => vec![own.to_owned()],
+        (None, None, None) => return Err(CliError::Usage("a prompt is needed".to_owned())),
     };
-    let places = Places::new(
-        args.out.as_deref(),
-        args.steps_out.as_deref(),
-        args.prompts.is_some(),
-    )?;
+    let many = args.prompts.is_some() || args.drafts.is_some();
+    let places = Places::new(args.out.as_deref(), args.steps_out.as_deref(), many)?;
     let folder = models::find_or_say(args.model.as_deref())?;
     let previews = if args.steps_out.is_some() {
         Previews::Full
@@ -104,29 +121,31 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         previews,
         ..SpawnOptions::new(args.device, Some(folder))
     })?;
-    let result = draw_all(args, &prompts, &places, &engine);
+    let result = draw_all(args, start.as_ref(), &prompts, &places, &engine);
     engine.shut_down()?;
     result
 }
 
 fn draw_all(
     args: &Args,
+    start: Option<&Opened>,
     prompts: &[String],
     places: &Places,
     engine: &EngineHandle,
 ) -> Result<(), CliError> {
     let model = model(engine)?;
-    let parent = args.from.as_deref().map(read_recipe).transpose()?;
-    let seed = args.seed.unwrap_or_else(crate::execute::random_seed);
+    let seed = args.seed.or_else(|| start?.seed());
+    let seed = seed.unwrap_or_else(crate::execute::random_seed);
     for (index, prompt) in prompts.iter().enumerate() {
-        let mut spec = spec(args, prompt, seed, &model);
-        if let (Some(parent), Some(keep)) = (&parent, args.keep) {
-            spec.keep = keep;
-            spec.bits.clone_from(&parent.spec.bits);
-            spec.ratio = parent.spec.ratio;
-            spec.scale_count = spec.scale_count.or(parent.spec.scale_count);
+        let spec = spec(args, prompt, seed, &model);
+        let task = match start {
+            Some(start) => start.task(spec),
+            None => Task::Generate(spec),
+        };
+        if let (Some(count), Some(scales)) = (args.drafts, args.draft_scales) {
+            return drafts(task, (count, scales), places, engine, &model);
         }
-        let job = engine.run(Task::Generate(spec))?;
+        let job = engine.run(task)?;
         let numbered = places.numbered(index, prompts.len());
         let (image, spec, secs) = finished(args, engine, job, &model, places, numbered.as_deref())?;
         let recipe = Recipe::new(&model.name, spec, &image);
@@ -149,6 +168,56 @@ fn draw_all(
         eprintln!("{}×{}, seed {seed}, {secs:.2} s", image.width, image.height);
     }
     Ok(())
+}
+
+/// Draws `count` drafts of `scales` scales and writes them down, numbered.
+fn drafts(
+    task: Task,
+    (count, scales): (usize, usize),
+    places: &Places,
+    engine: &EngineHandle,
+    model: &ModelInfo,
+) -> Result<(), CliError> {
+    let Task::Generate(spec) = task else {
+        return Err(CliError::Usage(
+            "drafts start from scales of a picture that this program drew".to_owned(),
+        ));
+    };
+    engine.run(Task::Drafts {
+        spec,
+        count,
+        scales,
+    })?;
+    loop {
+        match engine.wait_event() {
+            Some(Event::Started { notes, .. }) => {
+                for note in notes {
+                    eprintln!("note: {note}");
+                }
+            }
+            Some(Event::DraftDone {
+                index, image, spec, ..
+            }) => {
+                let name = places.numbered(index, count).unwrap_or_default();
+                let path = places.folder().join(format!("{name}.png"));
+                write_png(&path, &image, &Recipe::new(&model.name, spec, &image))?;
+                println!("{}", path.display());
+            }
+            Some(Event::DraftsDone {
+                elapsed_secs, cost, ..
+            }) => {
+                eprintln!(
+                    "{count} drafts for the price of {cost:.1} pictures, {elapsed_secs:.2} s"
+                );
+                return Ok(());
+            }
+            Some(Event::Failed { error, .. } | Event::ModelFailed { error }) => {
+                return Err(error.into());
+            }
+            Some(_) => {}
+            None => return Err(EngineError::EngineGone.into()),
+        }
+    }
 }
 
 /// Waits until the model is loaded.
@@ -176,6 +245,8 @@ fn spec(args: &Args, prompt: &str, seed: u64, model: &ModelInfo) -> GenerateSpec
     };
     GenerateSpec {
         negative_prompt: args.negative.trim().to_owned(),
+        detail_prompt: args.detail.as_deref().unwrap_or("").trim().to_owned(),
+        detail_from: args.detail_from.map_or(0, |from| usize::from(from) - 1),
         ratio: args.ratio.ratio,
         scale_count: args.scales.or(args.pn.map(PixelBudget::scale_count)),
         cfg: list(&args.cfg, model.cfg),
@@ -224,8 +295,12 @@ fn finished(
                 image,
                 spec,
                 elapsed_secs,
+                doubt,
                 ..
             }) => {
+                if let (Some(path), Some(doubt)) = (&args.doubt_out, &doubt) {
+                    write_doubt(path, doubt)?;
+                }
                 for (index, preview) in steps {
                     let recipe = Recipe::new(&model.name, spec.clone(), &preview);
                     if let Some(path) = places.step(numbered, index) {
@@ -244,4 +319,15 @@ fn finished(
             None => return Err(EngineError::EngineGone.into()),
         }
     }
+}
+
+/// Writes where bits were uncertain as a grey picture, a pixel per token.
+fn write_doubt(path: &Path, doubt: &Doubt) -> Result<(), CliError> {
+    let size = (doubt.width as u32, doubt.height as u32);
+    let image = image::GrayImage::from_raw(size.0, size.1, doubt.values.clone());
+    let image = image.ok_or_else(|| CliError::failed("the size of the map makes no sense"))?;
+    image
+        .save_with_format(path, image::ImageFormat::Png)
+        .with_context(|| format!("the map of doubt cannot be written: {path:?}"))?;
+    Ok(())
 }

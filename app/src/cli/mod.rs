@@ -18,7 +18,9 @@ mod import;
 mod merge;
 mod models;
 mod places;
+mod rebuild;
 mod report;
+mod start;
 mod trace;
 mod train;
 mod values;
@@ -61,6 +63,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Draw(draw::Args),
+    Rebuild(rebuild::Args),
     Import(import::Args),
     Devices(devices::Args),
     Train(train::Args),
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => window::run(cli.window),
         Some(Command::Draw(args)) => draw::run(&args),
+        Some(Command::Rebuild(args)) => rebuild::run(&args),
         Some(Command::Import(args)) => import::run(&args),
         Some(Command::Devices(args)) => {
             devices::run(&args);

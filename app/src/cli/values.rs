@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use infinity_engine::api::{DeviceChoice, LoraWish, PixelBudget};
+use infinity_engine::api::{DeviceChoice, LoraWish, PixelBudget, Sides};
 
 use super::CliError;
 
@@ -24,6 +24,21 @@ pub(super) fn until(minutes: Option<f32>) -> Result<Option<Instant>, CliError> {
         CliError::Usage(format!("--minutes {minutes} is no length of time: {error}"))
     })?;
     Ok(Instant::now().checked_add(time))
+}
+
+/// `L,T,R,B`: pixels at the left, above, at the right and below.
+pub(super) fn sides(text: &str) -> Result<Sides, String> {
+    let help = "use four numbers of pixels: left, above, right, below, such as 0,0,64,0";
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    match numbers.as_deref() {
+        Ok(&[left, top, right, bottom]) => Ok(Sides {
+            left,
+            top,
+            right,
+            bottom,
+        }),
+        _ => Err(help.to_owned()),
+    }
 }
 
 /// `FILE` or `FILE=STRENGTH`.

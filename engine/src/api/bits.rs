@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// Bits of every scale of one picture, packed eight to a byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PictureBits {
+    /// Identity of the picture tokenizer they are written for; empty where it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tokenizer: String,
     /// Bits per token.
     pub per_token: usize,
     /// Token grids `(height, width)`, coarse to fine.
@@ -26,10 +30,16 @@ impl PictureBits {
         };
         let bytes: Vec<u8> = bits.chunks(8).map(pack).collect();
         Self {
+            tokenizer: String::new(),
             per_token,
             grids,
             packed: STANDARD.encode(bytes),
         }
+    }
+
+    /// The same bits, said to be written for the picture tokenizer with this identity.
+    pub fn of_tokenizer(self, tokenizer: String) -> Self {
+        Self { tokenizer, ..self }
     }
 
     /// The bits of every scale, 0 or 1 each; `None` when they are not whole.

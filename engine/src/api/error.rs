@@ -79,6 +79,14 @@ pub enum EngineError {
         /// The file.
         path: PathBuf,
     },
+    /// A picture file cannot be used.
+    #[error("This picture cannot be used ({reason}): {path:?}")]
+    BadPicture {
+        /// What is wrong and what to do.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// The tensors of a weight file do not fit.
     #[error("The weights do not fit the model ({problems}): {path:?}")]
     BadWeights {

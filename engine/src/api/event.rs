@@ -18,6 +18,17 @@ pub enum Stage {
     Decoding,
 }
 
+/// How uncertain the bits of a picture were, place by place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Places in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Mean entropy of the bits there, over all drawn scales: 0 certain, 255 a coin toss.
+    pub values: Vec<u8>,
+}
+
 /// What the engine tells. Every event of a job carries its number, so late ones can be dropped.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -80,6 +91,39 @@ pub enum Event {
         elapsed_secs: f32,
         /// Share of that time spent on previews, 0–1.
         preview_share: f32,
+        /// Where its bits were uncertain; `None` when no scale was drawn.
+        doubt: Option<Doubt>,
+    },
+    /// The first scales of a picture are drawn.
+    DraftDone {
+        /// The job.
+        job: JobId,
+        /// Which draft, from 0.
+        index: usize,
+        /// The picture so far.
+        image: Rgb8Image,
+        /// The wish that finishes it: its bits are in it and kept.
+        spec: GenerateSpec,
+    },
+    /// All drafts are drawn.
+    DraftsDone {
+        /// The job.
+        job: JobId,
+        /// Seconds since the job started.
+        elapsed_secs: f32,
+        /// What they cost by the number of tokens, in pictures drawn in one go.
+        cost: f32,
+    },
+    /// The scales of a picture were made again from its bits.
+    Rebuilt {
+        /// The job.
+        job: JobId,
+        /// The wish that was asked about.
+        spec: GenerateSpec,
+        /// Token grids `(height, width)`, coarse to fine.
+        schedule: Vec<(usize, usize)>,
+        /// A picture per scale; the last one is the finished picture.
+        scales: Vec<Rgb8Image>,
     },
     /// A folder was looked through.
     PicturesFound {

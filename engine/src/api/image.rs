@@ -26,6 +26,20 @@ impl Rgb8Image {
         })
     }
 
+    /// The picture at another size (Lanczos); itself when it has that size, `None` when either has no pixels.
+    pub fn resized(&self, width: u32, height: u32) -> Option<Self> {
+        if (width, height) == (self.width, self.height) {
+            return Some(self.clone());
+        }
+        if [width, height, self.width, self.height].contains(&0) {
+            return None;
+        }
+        let own = image::RgbImage::from_raw(self.width, self.height, self.pixels.to_vec())?;
+        let filter = image::imageops::FilterType::Lanczos3;
+        let other = image::imageops::resize(&own, width, height, filter);
+        Self::new(width, height, other.into_raw())
+    }
+
     /// The colour at (`x`, `y`); `None` outside.
     pub fn pixel(&self, x: u32, y: u32) -> Option<[u8; 3]> {
         if x >= self.width || y >= self.height {

@@ -10,14 +10,16 @@ mod event;
 mod image;
 mod info;
 mod request;
+mod source;
 mod spec;
 mod tune;
 
 pub use bits::PictureBits;
 pub use error::{EngineError, KeyProblems};
-pub use event::{Event, Stage};
+pub use event::{Doubt, Event, Stage};
 pub use image::Rgb8Image;
 pub use info::{DeviceChoice, DeviceInfo, DeviceKind, ModelInfo, RatioInfo};
 pub use request::{JobId, Request, Task};
+pub use source::{Mask, Sides, Source};
 pub use spec::{GenerateSpec, LoraWish, PixelBudget};
 pub use tune::{Finding, FoundPicture, TuneStep, TuneWish};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{GenerateSpec, TuneWish};
+use super::{GenerateSpec, Source, TuneWish};
 
 /// Number of a job, unique within one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,12 +16,12 @@ pub enum Request {
         /// The model folder.
         folder: PathBuf,
     },
-    /// Do a job; answers `Started` and in the end `ImageDone`, `TaskDone`, `Cancelled` or `Failed`.
+    /// Do a job; answers with events of this number, in the end with its result, `Cancelled` or `Failed`.
     Run {
         /// Its number, carried by every event of the job.
         job: JobId,
         /// What to do.
-        task: Task,
+        task: Box<Task>,
     },
 }
 
@@ -30,6 +30,27 @@ pub enum Request {
 pub enum Task {
     /// Draw one picture; streams `ScaleDone` per scale, then `ImageDone`.
     Generate(GenerateSpec),
+    /// Draw one picture from another: its first scales are kept, or all that lies outside of a mask.
+    ///
+    /// The picture gets the shape of its source. The bits of the wish, when it has any, are taken for
+    /// the source's, else the source is encoded. Answers as [`Self::Generate`].
+    GenerateFrom {
+        /// What to draw.
+        spec: GenerateSpec,
+        /// What to start from.
+        source: Source,
+    },
+    /// Draw the first scales of several pictures, whose seeds follow each other; streams `DraftDone`, then `DraftsDone`.
+    Drafts {
+        /// What to draw.
+        spec: GenerateSpec,
+        /// How many.
+        count: usize,
+        /// How many scales of each.
+        scales: usize,
+    },
+    /// Make the pictures of all scales of a finished picture again, from its bits alone; answers `Rebuilt`.
+    Rebuild(GenerateSpec),
     /// Look through a folder of pictures; answers `PicturesFound`.
     LookThrough {
         /// The folder.

@@ -58,12 +58,19 @@ impl PixelBudget {
 
 /// The wish for one picture. The same wish on the same model and device gives the same picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GenerateSpec {
     /// What the picture shows.
     pub prompt: String,
     /// What it should not show; empty for none.
     #[serde(default)]
     pub negative_prompt: String,
+    /// What it shows from scale [`Self::detail_from`] on; empty for the same.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail_prompt: String,
+    /// How many first scales [`Self::prompt`] makes before [`Self::detail_prompt`] takes over.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub detail_from: usize,
     /// Height over width. The nearest ratio of the schedule table is drawn.
     pub ratio: f32,
     /// Number of scales to draw; `None` for as many as the model was made for.
@@ -127,6 +134,8 @@ impl GenerateSpec {
         Self {
             prompt: prompt.into(),
             negative_prompt: String::new(),
+            detail_prompt: String::new(),
+            detail_from: 0,
             ratio: 1.0,
             scale_count: None,
             cfg: vec![3.0],

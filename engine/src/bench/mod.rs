@@ -201,7 +201,7 @@ impl Networks {
             parts,
             sums: Vec::new(),
         };
-        generate(&self.transformer, text, None, &plan, &mut watch)?;
+        generate(&self.transformer, &text.into(), &plan, &mut watch)?;
         let Watch {
             mut parts, sums, ..
         } = watch;

@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 use super::captions::{caption_beside, with_trigger};
 use super::folder::{Candidate, candidates};
 use crate::api::{EngineError, Finding, Rgb8Image};
+use crate::picture_file;
 use crate::schedule::ScaleSchedule;
-use image::{DynamicImage, ImageDecoder as _, ImageReader, imageops::FilterType};
+use image::{DynamicImage, imageops::FilterType};
 
-/// Longest side that is read.
-const MOST_SIDE: u32 = 40_000;
-/// Memory that reading one picture may take.
-const MOST_BYTES: u64 = 1 << 30;
 /// A picture this much longer one way than the nearest shape is cut by more than half.
 const MOST_CUT: f32 = 2.0;
 /// Fingerprints of 64 bits that differ in at most so many are the same picture.
@@ -101,7 +98,7 @@ fn open(
     findings: &mut Vec<Finding>,
 ) -> Result<TrainingPicture, String> {
     let path = &candidate.path;
-    let image = decode(path)?;
+    let image = picture_file::decode(path)?;
     let (width, height) = (image.width(), image.height());
     let ratio = height as f32 / width as f32;
     let schedule = ScaleSchedule::nearest(ratio, scale_count).map_err(|error| error.to_string())?;
@@ -153,39 +150,9 @@ fn open(
     })
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, String> {
-    if !path.is_file() {
-        return Err("there is no such file".to_owned());
-    }
-    let damaged =
-        |error: &dyn std::fmt::Display| format!("it cannot be read as a picture ({error})");
-    let mut reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|error| damaged(&error))?;
-    let mut limits = image::Limits::default();
-    limits.max_image_width = Some(MOST_SIDE);
-    limits.max_image_height = Some(MOST_SIDE);
-    limits.max_alloc = Some(MOST_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| damaged(&error))?;
-    if decoder.total_bytes() > MOST_BYTES {
-        return Err("it takes more than a gigabyte of memory; make it smaller".to_owned());
-    }
-    let turned = decoder.orientation().map_err(|error| damaged(&error))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(&error))?;
-    image.apply_orientation(turned);
-    if image.width() == 0 || image.height() == 0 {
-        return Err("it has no pixels".to_owned());
-    }
-    Ok(image)
-}
-
 /// The picture scaled (Lanczos) so that it covers the size, and cut from the middle; transparent parts become white.
 fn covering(image: &DynamicImage, width: u32, height: u32) -> Vec<u8> {
-    let mut opaque =
-        image::RgbaImage::from_pixel(image.width(), image.height(), image::Rgba([255; 4]));
-    image::imageops::overlay(&mut opaque, &image.to_rgba8(), 0, 0);
-    DynamicImage::from(opaque)
+    picture_file::opaque(image)
         .resize_to_fill(width, height, FilterType::Lanczos3)
         .to_rgb8()
         .into_raw()

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use super::{Outcome, Plan, ScaleView, Watcher, generate};
+use super::{Codes, Layout, Outcome, Plan, ScaleView, Texts, Watcher, generate};
 use crate::api::{EngineError, GenerateSpec, LoraWish, ModelInfo, RatioInfo, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::lora::{self, Lora, LoraInfo};
@@ -36,6 +37,7 @@ pub struct Bundle {
     /// The adapters that are on, with the time their file was written.
     worn: Vec<(LoraWish, Option<SystemTime>)>,
     worn_infos: Vec<LoraInfo>,
+    tokenizer_identity: OnceLock<String>,
 }
 
 /// Strengths beyond these draw nothing but noise.
@@ -117,6 +119,7 @@ impl Bundle {
             folder: folder.to_owned(),
             worn: Vec::new(),
             worn_infos: Vec::new(),
+            tokenizer_identity: OnceLock::new(),
         })
     }
 
@@ -259,14 +262,15 @@ impl Bundle {
             }
         }
         let mut plan = Plan::new(spec, self.info.scale_count, self.transformer.config.depth)?;
-        plan.keep(spec, self.transformer.config.token_bits())?;
+        plan.keep(spec, self.transformer.config.token_bits(), "")?;
         let text = self.encode(&[&spec.prompt])?;
-        let negative = if spec.negative_prompt.is_empty() {
-            None
-        } else {
-            Some(self.encode(&[&spec.negative_prompt])?)
+        let encoded = |text: &str| (!text.is_empty()).then(|| self.encode(&[text])).transpose();
+        let texts = Texts {
+            prompt: text,
+            detail: encoded(&spec.detail_prompt)?,
+            negative: encoded(&spec.negative_prompt)?,
         };
-        match generate(&self.transformer, text, negative, &plan, &mut Nobody)? {
+        match generate(&self.transformer, &texts, &plan, &mut Nobody)? {
             Outcome::Done(sums) => {
                 let sum = sums
                     .first()
@@ -276,6 +280,51 @@ impl Bundle {
             }
             Outcome::Cancelled => Err(EngineError::internal("drawing stopped by nobody")),
         }
+    }
+
+    /// Identity of the picture tokenizer, which says what bits mean.
+    ///
+    /// # Errors
+    /// [`EngineError::Read`] with the path.
+    pub fn tokenizer_identity(&self) -> Result<String, EngineError> {
+        if let Some(known) = self.tokenizer_identity.get() {
+            return Ok(known.clone());
+        }
+        let identity = lora::file_identity(&ModelFolder::open(&self.folder)?.vae_path())?;
+        Ok(self.tokenizer_identity.get_or_init(|| identity).clone())
+    }
+
+    /// `picture`, brought to the size of `schedule`, in codes.
+    ///
+    /// # Errors
+    /// [`EngineError::BadSetting`] for a picture without pixels, [`EngineError::NotFinite`] or
+    /// [`EngineError::Internal`] from encoding.
+    pub fn codes_of(
+        &self,
+        picture: &Rgb8Image,
+        schedule: &ScaleSchedule,
+    ) -> Result<Codes, EngineError> {
+        let (width, height) = schedule.size_px();
+        let picture = picture
+            .resized(width, height)
+            .ok_or_else(|| EngineError::BadSetting {
+                what: "The picture",
+                value: format!("{}×{}", picture.width, picture.height),
+                advice: "It has no pixels.".to_owned(),
+            })?;
+        let features = self
+            .vae
+            .encode(self.vae.pixels(&picture))
+            .try_into_vec_as::<f32>()
+            .map_err(|error| EngineError::internal(format!("encoding the picture: {error}")))?;
+        if features.iter().any(|value| !value.is_finite()) {
+            return Err(EngineError::NotFinite {
+                what: "while encoding the picture".to_owned(),
+                advice: "The model file may be damaged; copy it again.".to_owned(),
+            });
+        }
+        let layout = Layout::of(&self.transformer.config, schedule.last());
+        Ok(layout.encode(&features, &schedule.scales))
     }
 
     /// Text features of `prompts`, one row each.

@@ -3,22 +3,31 @@
 //! Every scale is predicted from the text and all scales before it, its bits
 //! are drawn and added to the running sum of residual codes, and the sum,
 //! resized, is what the next scale sees (Infinity, arXiv 2412.04431, figure 2;
-//! spec section 4). The loop knows nothing of windows, files or previews.
+//! spec section 4). A run is a prefix of bits that are given and a [`Plan`] for
+//! the rest: drafts, branches, pictures from pictures and masks are plans. The
+//! loop knows nothing of windows, files or previews.
 
 mod bundle;
+mod codes;
+mod outside;
 mod plan;
+mod prefix;
 pub mod sampling;
+mod texts;
 
 pub use bundle::{Bundle, fit_together};
+pub use codes::{Codes, Layout, token_features};
+pub use outside::{Keeping, Outside};
 pub use plan::Plan;
+pub use texts::Texts;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use crate::api::EngineError;
-use crate::model::{Look, Rope, Transformer};
+use crate::model::{KvCache, Look, Rope, Transformer};
 use crate::schedule::Scale;
-use crate::text::TextFeatures;
-use crate::vae::bsq::{self, ResidualSum};
+use crate::vae::bsq::ResidualSum;
+use texts::Conditions;
 
 /// What a scale has brought, for whoever watches.
 pub struct ScaleView<'a> {
@@ -26,7 +35,7 @@ pub struct ScaleView<'a> {
     pub index: usize,
     /// Its grid of tokens.
     pub scale: Scale,
-    /// Guided logits per picture, `[L, d', 2]` each.
+    /// Guided logits per picture, `[L, d', 2]` each; none for a scale that was given.
     pub logits: &'a [Vec<f32>],
     /// Bits per picture, `[L, d']` each.
     pub bits: &'a [Vec<u8>],
@@ -54,86 +63,101 @@ pub trait Watcher {
 /// How a run ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// All scales are drawn; the sums are the latents to decode.
+    /// All scales of the plan are drawn; the sums are the latents to decode.
     Done(Vec<ResidualSum>),
     /// The watcher stopped it.
     Cancelled,
 }
 
-/// Draws a batch of pictures, one per seed of the plan, row `i` from text `i`.
-///
-/// `negative` replaces the learned unconditional text, one row per picture.
+/// What a run carries from scale to scale.
+struct Run<'a> {
+    transformer: &'a Transformer,
+    plan: &'a Plan,
+    conditions: Conditions,
+    layout: Layout,
+    sums: Vec<ResidualSum>,
+    caches: Vec<KvCache>,
+}
+
+/// Draws a batch of pictures, one per seed of the plan, row `i` from text `i`, or all from the only text.
 ///
 /// # Errors
 /// [`EngineError::NotFinite`] for broken weights, [`EngineError::Internal`] when the device
 /// fails, and whatever the watcher returns.
 pub fn generate(
     transformer: &Transformer,
-    text: TextFeatures,
-    negative: Option<TextFeatures>,
+    texts: &Texts,
     plan: &Plan,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, EngineError> {
-    let config = &transformer.config;
-    let (d, rows) = (config.codebook_dim, plan.seeds.len());
-    let guided = plan.is_guided();
-    let (features, lens) = if guided {
-        with_unconditional(transformer, text, negative)
-    } else {
-        (text.padded, text.lens)
+    let layout = Layout::of(&transformer.config, plan.schedule.last());
+    let mut run = Run {
+        transformer,
+        plan,
+        conditions: Conditions::new(transformer, texts, plan),
+        layout,
+        sums: vec![layout.empty(); plan.seeds.len()],
+        caches: transformer.caches(),
     };
-    let condition = transformer.condition(features, &lens);
-    let fold = if config.patchify { 2 } else { 1 };
-    let code_scale = |scale: Scale| Scale {
-        h: fold * scale.h,
-        w: fold * scale.w,
-    };
-    let mut sums = vec![ResidualSum::new(d, code_scale(plan.schedule.last())); rows];
-    let mut caches = transformer.caches();
-    let on_logits = plan.cfg_insertion_layers.contains(&0);
-
-    for (index, &scale) in plan.schedule.scales.iter().enumerate() {
-        if watcher.is_cancelled() {
+    if !run.take_kept(watcher)? {
+        return Ok(Outcome::Cancelled);
+    }
+    for index in plan.kept.len()..plan.drawn {
+        let Some(logits) = run.predict(index, watcher)? else {
             return Ok(Outcome::Cancelled);
+        };
+        let rows = logits.iter().zip(&plan.seeds);
+        let mut bits: Vec<Vec<u8>> = rows
+            .map(|(logits, &seed)| sampling::draw_bits(logits, plan.rule, seed, index))
+            .collect();
+        run.add(index, &mut bits);
+        run.show(index, &logits, &bits, watcher)?;
+    }
+    Ok(Outcome::Done(run.sums))
+}
+
+impl Run<'_> {
+    /// Guided logits of scale `index`, one list per picture; `None` when the watcher stopped the run.
+    fn predict(
+        &mut self,
+        index: usize,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Option<Vec<Vec<f32>>>, EngineError> {
+        if watcher.is_cancelled() {
+            return Ok(None);
         }
-        let cfg = plan.cfg[index];
+        let (transformer, plan) = (self.transformer, self.plan);
+        let condition = self.conditions.at(index);
         let mut x = if index == 0 {
-            transformer.first_token(&condition)
+            transformer.first_token(condition)
         } else {
-            let features = next_input(&sums, scale, code_scale(scale), d, transformer);
+            let features = self.layout.next_input(&self.sums, plan, index, transformer);
             watcher.tensor(index, "input_features", &features);
-            let features = if guided {
-                Tensor::cat(vec![features.clone(), features], 0)
-            } else {
-                features
-            };
-            transformer.embed(features, index)
+            transformer.embed(self.conditions.with_rows(features), index)
         };
         watcher.tensor(index, "block_first_in", &x);
+        let width = transformer.config.head_width();
         let rope = Rope::new(
             &plan.schedule,
             index..index + 1,
-            config.head_width(),
+            width,
             transformer.device(),
         );
-        for (block, cache) in caches.iter_mut().enumerate() {
+        for (block, cache) in self.caches.iter_mut().enumerate() {
             if watcher.is_cancelled() {
-                return Ok(Outcome::Cancelled);
+                return Ok(None);
             }
-            x = transformer.block(block, x, &condition, &rope, Look::Cache(cache));
+            x = transformer.block(block, x, condition, &rope, Look::Cache(cache, None));
             if block == 0 {
                 watcher.tensor(index, "block_first_out", &x);
             }
-            let from_end = block as i32 - config.depth as i32;
-            if guided && cfg != 1.0 && plan.cfg_insertion_layers.contains(&from_end) {
-                let mixed =
-                    x.clone().narrow(0, 0, rows) * cfg + x.narrow(0, rows, rows) * (1.0 - cfg);
-                x = Tensor::cat(vec![mixed.clone(), mixed], 0);
-            }
+            x = self
+                .conditions
+                .guide_inside(x, block, index..index + 1, plan);
         }
         watcher.tensor(index, "block_last_out", &x);
         let values = transformer
-            .logits(x, &condition)
+            .logits(x, condition)
             .try_into_vec_as::<f32>()
             .map_err(|error| EngineError::internal(format!("reading logits: {error}")))?;
         if values.iter().any(|value| !value.is_finite()) {
@@ -143,104 +167,44 @@ pub fn generate(
                     .to_owned(),
             });
         }
-        let mut per_row = values.chunks_exact(2 * scale.tokens() * config.token_bits());
+        let tokens = plan.schedule.scales[index].tokens();
+        let mut per_row = values.chunks_exact(2 * tokens * transformer.config.token_bits());
+        let rows = plan.seeds.len();
         let cond: Vec<&[f32]> = per_row.by_ref().take(rows).collect();
         let uncond: Vec<&[f32]> = per_row.collect();
-        let mixes = guided && on_logits && cfg != 1.0;
-        let logits: Vec<Vec<f32>> = (0..rows)
-            .map(|row| sampling::guide(cond[row], mixes.then(|| uncond[row]), cfg, plan.tau[index]))
-            .collect();
-        let draw = |(logits, &seed): (&Vec<f32>, &u64)| {
-            sampling::draw_bits(logits, plan.rule, seed, index)
-        };
-        let bits: Vec<Vec<u8>> = match plan.kept.get(index) {
-            Some(kept) => vec![kept.clone(); rows],
-            None => logits.iter().zip(&plan.seeds).map(draw).collect(),
-        };
-        for (sum, bits) in sums.iter_mut().zip(&bits) {
-            if config.patchify {
-                sum.add_bits(&bsq::unpatchify_bits(bits, d, scale), code_scale(scale));
-            } else {
-                sum.add_bits(bits, scale);
+        let (cfg, tau) = (plan.cfg[index], plan.tau[index]);
+        let mixes = self.conditions.guided && cfg != 1.0 && plan.cfg_insertion_layers.contains(&0);
+        let guide = |row: usize| sampling::guide(cond[row], mixes.then(|| uncond[row]), cfg, tau);
+        Ok(Some((0..rows).map(guide).collect()))
+    }
+
+    /// Adds the bits of scale `index` to the sums; what is outside of a mask stays as it was.
+    fn add(&mut self, index: usize, bits: &mut [Vec<u8>]) {
+        let scale = self.plan.schedule.scales[index];
+        for (sum, bits) in self.sums.iter_mut().zip(bits) {
+            if let Some(outside) = &self.plan.outside {
+                outside.keep_bits(index, scale, bits);
+            }
+            self.layout.add(sum, bits, scale);
+            if let Some(outside) = &self.plan.outside {
+                outside.keep_sum(index, sum);
             }
         }
+    }
+
+    fn show(
+        &self,
+        index: usize,
+        logits: &[Vec<f32>],
+        bits: &[Vec<u8>],
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), EngineError> {
         watcher.scale(&ScaleView {
             index,
-            scale,
-            logits: &logits,
-            bits: &bits,
-            sums: &sums,
-        })?;
+            scale: self.plan.schedule.scales[index],
+            logits,
+            bits,
+            sums: &self.sums,
+        })
     }
-    Ok(Outcome::Done(sums))
-}
-
-/// The rows of "no text", or of the negative prompt, below those of the prompts, padded alike.
-fn with_unconditional(
-    transformer: &Transformer,
-    text: TextFeatures,
-    negative: Option<TextFeatures>,
-) -> (Tensor<3>, Vec<usize>) {
-    let other = negative.unwrap_or_else(|| TextFeatures {
-        padded: transformer.unconditional(&text.lens, text.padded.dims()[1]),
-        lens: text.lens.clone(),
-    });
-    let tokens = text.padded.dims()[1].max(other.padded.dims()[1]);
-    let pad = |features: Tensor<3>| {
-        let [rows, own, channels] = features.dims();
-        if own == tokens {
-            return features;
-        }
-        let padding = Tensor::zeros([rows, tokens - own, channels], &features.device());
-        Tensor::cat(vec![features, padding], 1)
-    };
-    let features = Tensor::cat(vec![pad(text.padded), pad(other.padded)], 0);
-    (features, [text.lens, other.lens].concat())
-}
-
-/// What the transformer sees of the sums at the next scale, `[B, L, d']`.
-fn next_input(
-    sums: &[ResidualSum],
-    scale: Scale,
-    code_scale: Scale,
-    d: usize,
-    transformer: &Transformer,
-) -> Tensor<3> {
-    let bits = transformer.config.token_bits();
-    let mut values = Vec::with_capacity(sums.len() * scale.tokens() * bits);
-    for sum in sums {
-        values.extend(token_features(
-            sum,
-            scale,
-            code_scale,
-            d,
-            transformer.config.patchify,
-        ));
-    }
-    let shape = [sums.len(), scale.tokens(), bits];
-    Tensor::from_data(TensorData::new(values, shape), transformer.device())
-}
-
-/// The sum at `scale` as token features, `[L, d']` row by row.
-pub fn token_features(
-    sum: &ResidualSum,
-    scale: Scale,
-    code_scale: Scale,
-    d: usize,
-    patchify: bool,
-) -> Vec<f32> {
-    let map = sum.at(code_scale);
-    let (map, channels) = if patchify {
-        (bsq::patchify(&map, d, scale), 4 * d)
-    } else {
-        (map, d)
-    };
-    let places = scale.tokens();
-    let mut features = vec![0.0; map.len()];
-    for (channel, row) in map.chunks_exact(places).enumerate() {
-        for (place, &value) in row.iter().enumerate() {
-            features[place * channels + channel] = value;
-        }
-    }
-    features
 }

@@ -1,5 +1,6 @@
 //! A checked wish: everything the drawing loop needs, one value per scale.
 
+use super::Outside;
 use super::sampling::Rule;
 use crate::api::{EngineError, GenerateSpec};
 use crate::schedule::{MAX_SCALES, ScaleSchedule};
@@ -17,8 +18,16 @@ pub struct Plan {
     pub rule: Rule,
     /// Where guidance is applied: 0 for the logits, `-n` for the n-th last block.
     pub cfg_insertion_layers: Vec<i32>,
+    /// Blocks of the model.
+    pub depth: usize,
     /// Bits of the first scales that are kept of another picture, `[L, d']` each.
     pub kept: Vec<Vec<u8>>,
+    /// How many scales are drawn, the kept ones among them; fewer than the schedule has for a draft.
+    pub drawn: usize,
+    /// The scale from which the second prompt holds.
+    pub detail_from: Option<usize>,
+    /// The picture that stays outside of a mask.
+    pub outside: Option<Outside>,
     /// A seed per picture of the batch.
     pub seeds: Vec<u64>,
     /// Things done otherwise than asked, each a sentence for the user.
@@ -71,6 +80,13 @@ impl Plan {
                 advice: "Use 0 (off) to 1.".to_owned(),
             });
         }
+        if !spec.detail_prompt.trim().is_empty() && spec.detail_from >= count {
+            return Err(EngineError::BadSetting {
+                what: "The scale from which the second prompt holds",
+                value: (spec.detail_from + 1).to_string(),
+                advice: format!("Use 1 to {count}."),
+            });
+        }
         for &layer in &spec.cfg_insertion_layers {
             if layer > 1 || layer < -(depth as i32) {
                 return Err(EngineError::BadSetting {
@@ -91,33 +107,57 @@ impl Plan {
                 top_p: spec.top_p,
             },
             cfg_insertion_layers: spec.cfg_insertion_layers.clone(),
+            depth,
             kept: Vec::new(),
+            drawn: count,
+            detail_from: (!spec.detail_prompt.trim().is_empty()).then_some(spec.detail_from),
+            outside: None,
             seeds: vec![spec.seed],
             notes,
         })
     }
 
-    /// Keeps what `spec` says of its bits, for a model with `token_bits` bits per token.
+    /// Keeps what `spec` says of its bits, for a model with `token_bits` bits per token and this tokenizer.
     ///
     /// # Errors
     /// [`EngineError::BadSetting`] when there are no such bits or they belong to another shape or model.
-    pub fn keep(&mut self, spec: &GenerateSpec, token_bits: usize) -> Result<(), EngineError> {
+    pub fn keep(
+        &mut self,
+        spec: &GenerateSpec,
+        token_bits: usize,
+        tokenizer: &str,
+    ) -> Result<(), EngineError> {
         if spec.keep == 0 {
             return Ok(());
         }
-        let refused = |advice: &str| EngineError::BadSetting {
-            what: "The number of kept scales",
-            value: spec.keep.to_string(),
-            advice: advice.to_owned(),
-        };
-        let bits = spec.bits.as_ref();
-        let bits = bits.ok_or_else(|| refused("There is no picture to keep them of."))?;
         if spec.keep >= self.schedule.scales.len() {
-            return Err(refused("Leave at least the last scale to be drawn."));
+            return Err(refused(spec, "Leave at least the last scale to be drawn."));
+        }
+        self.keep_all(spec, token_bits, tokenizer)
+    }
+
+    /// As [`Self::keep`], but all scales may be kept, so that nothing is left to draw.
+    ///
+    /// # Errors
+    /// As [`Self::keep`].
+    pub fn keep_all(
+        &mut self,
+        spec: &GenerateSpec,
+        token_bits: usize,
+        tokenizer: &str,
+    ) -> Result<(), EngineError> {
+        let bits = spec.bits.as_ref();
+        let bits = bits.ok_or_else(|| refused(spec, "There is no picture to keep them of."))?;
+        if !bits.tokenizer.is_empty() && !tokenizer.is_empty() && bits.tokenizer != tokenizer {
+            return Err(refused(
+                spec,
+                "The picture was drawn with another model, whose bits mean something else; open that model first.",
+            ));
         }
         let same =
             |(grid, scale): (&(usize, usize), &crate::schedule::Scale)| *grid == (scale.h, scale.w);
         let fits = bits.grids.len() >= spec.keep
+            && spec.keep <= self.schedule.scales.len()
             && bits.per_token == token_bits
             && bits
                 .grids
@@ -127,15 +167,51 @@ impl Plan {
                 .all(same);
         let scales = bits.scales().filter(|_| fits);
         let scales = scales.ok_or_else(|| {
-            refused("The picture is of another shape, of another model, or its bits are damaged.")
+            refused(
+                spec,
+                "The picture is of another shape, of another model, or its bits are damaged.",
+            )
         })?;
         self.kept = scales.into_iter().take(spec.keep).collect();
         Ok(())
     }
 
+    /// Stops after the first `scales`, for a draft that can be finished later.
+    ///
+    /// # Errors
+    /// [`EngineError::BadSetting`] when nothing or everything would be drawn.
+    pub fn stop_after(&mut self, scales: usize) -> Result<(), EngineError> {
+        let count = self.schedule.scales.len();
+        if scales <= self.kept.len() || scales >= count {
+            return Err(EngineError::BadSetting {
+                what: "The number of scales of a draft",
+                value: scales.to_string(),
+                advice: format!("Use {} to {}.", self.kept.len() + 1, count - 1),
+            });
+        }
+        self.drawn = scales;
+        Ok(())
+    }
+
+    /// What drawing costs, in pictures drawn in one go: the share of all tokens, times the pictures.
+    pub fn cost(&self) -> f32 {
+        let scales = &self.schedule.scales;
+        let all: usize = scales.iter().map(|scale| scale.tokens()).sum();
+        let own = scales.iter().take(self.drawn).map(|scale| scale.tokens());
+        self.seeds.len() as f32 * own.sum::<usize>() as f32 / all.max(1) as f32
+    }
+
     /// Whether any scale is guided, so that a second, unconditional row is drawn along.
     pub fn is_guided(&self) -> bool {
         self.cfg.iter().any(|&cfg| cfg != 1.0)
+    }
+}
+
+fn refused(spec: &GenerateSpec, advice: &str) -> EngineError {
+    EngineError::BadSetting {
+        what: "The number of kept scales",
+        value: spec.keep.to_string(),
+        advice: advice.to_owned(),
     }
 }
 
@@ -194,6 +270,21 @@ mod tests {
         assert!(refused(|s| s.ratio = f32::NAN));
         assert!(refused(|s| s.scale_count = Some(0)));
         assert!(refused(|s| s.cfg_insertion_layers = vec![-7]));
+        assert!(refused(|s| {
+            (s.detail_prompt, s.detail_from) = ("b".to_owned(), 5);
+        }));
+    }
+
+    #[test]
+    fn drafts_cost_their_share() {
+        let mut plan = Plan::new(&GenerateSpec::new("a", 1), 5, 6).unwrap();
+        assert_eq!(plan.cost(), 1.0);
+        plan.seeds = vec![0; 16];
+        for bad in [0, 5, 6] {
+            assert!(plan.stop_after(bad).is_err());
+        }
+        plan.stop_after(3).unwrap();
+        assert_eq!(plan.cost(), 16.0 * 21.0 / 121.0);
     }
 
     #[test]

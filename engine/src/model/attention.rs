@@ -3,6 +3,7 @@
 //! Queries are taken in chunks so that no table of scores outgrows the device;
 //! the result does not depend on the chunks but for rounding.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
@@ -154,18 +155,18 @@ pub(super) struct SelfAttention {
     heads: usize,
 }
 
-/// Which tokens a training pass may see.
+/// Which tokens a pass may see.
 pub enum Look<'a> {
-    /// All finished scales and the own one; the own keys and values are added.
-    Cache(&'a mut KvCache),
+    /// All finished scales and the own ones, as far as a mask lets them; the own keys and values are added.
+    Cache(&'a mut KvCache, Option<&'a Mask>),
     /// The own tokens only, as far as the mask lets them.
     Own(&'a Mask),
 }
 
-/// What the tokens of a training pass may see: their own scale and those before.
+/// What the tokens of a pass over several scales may see: their own scale and those before.
 #[derive(Clone, Debug)]
 pub struct Mask {
-    /// 0 where a token may look, else a large negative number, `[1, 1, L, L]`.
+    /// 0 where a token may look, else a large negative number, `[1, 1, L, S]`.
     bias: Tensor<4>,
     sights: Arc<[Sight]>,
 }
@@ -173,28 +174,39 @@ pub struct Mask {
 impl Mask {
     /// The mask of all scales of `schedule` in one pass.
     pub fn block_causal(schedule: &ScaleSchedule, device: &Device) -> Self {
-        let mut end = 0;
-        let sights: Arc<[Sight]> = schedule
-            .scales
-            .iter()
-            .map(|scale| {
-                let start = end;
-                end += scale.tokens();
+        Self::causal(schedule, &(0..schedule.scales.len()), device)
+    }
+
+    /// The mask of a pass over `scales` when those before are in the cache.
+    pub fn causal(schedule: &ScaleSchedule, scales: &Range<usize>, device: &Device) -> Self {
+        let tokens = |range: Range<usize>| -> usize {
+            schedule.scales[range]
+                .iter()
+                .map(|scale| scale.tokens())
+                .sum()
+        };
+        let first = tokens(0..scales.start);
+        let sights: Arc<[Sight]> = scales
+            .clone()
+            .map(|index| {
+                let (start, end) = (tokens(0..index), tokens(0..index + 1));
                 Sight {
-                    queries: start..end,
+                    queries: start - first..end - first,
                     keys: end,
                 }
             })
             .collect();
+        let keys = tokens(0..scales.end);
         let values: Vec<f32> = sights
             .iter()
             .flat_map(|sight| {
-                let row = (0..end).map(|key| if key < sight.keys { 0.0 } else { -1e9 });
+                let row = (0..keys).map(|key| if key < sight.keys { 0.0 } else { -1e9 });
                 std::iter::repeat_n(row, sight.queries.len()).flatten()
             })
             .collect();
+        let shape = [1, 1, keys - first, keys];
         Self {
-            bias: Tensor::from_data(TensorData::new(values, [1, 1, end, end]), device),
+            bias: Tensor::from_data(TensorData::new(values, shape), device),
             sights,
         }
     }
@@ -271,7 +283,7 @@ impl SelfAttention {
         });
         let mixed = match look {
             Look::Own(mask) => mix(query, key, value, Some(mask), max_elements),
-            Look::Cache(cache) => {
+            Look::Cache(cache, mask) => {
                 cache.push(key, value);
                 // Whole batches when their keys fit the device, else row by row.
                 let row = self.width * cache.len();
@@ -282,7 +294,7 @@ impl SelfAttention {
                     let count = rows.min(batch - start);
                     let (keys, values) = cache.rows(start, count);
                     let query = query.clone().narrow(0, start, count);
-                    mixed.push(mix(query, keys, values, None, max_elements));
+                    mixed.push(mix(query, keys, values, mask, max_elements));
                     start += count;
                 }
                 if mixed.len() == 1 {

@@ -63,6 +63,29 @@ fn padding_bias(lens: &[usize], tokens: usize, device: &Device) -> Option<Tensor
     ))
 }
 
+impl Condition {
+    /// Every row `count` times: what was made of one text, for a batch of pictures.
+    pub fn spread(&self, count: usize) -> Self {
+        Self {
+            summary: spread_rows(&self.summary, count),
+            text: spread_rows(&self.text, count),
+            shared_ada: spread_rows(&self.shared_ada, count),
+            head_ada: spread_rows(&self.head_ada, count),
+            text_kv: self.text_kv.iter().map(|kv| kv.spread(count)).collect(),
+            bias: self.bias.as_ref().map(|bias| spread_rows(bias, count)),
+        }
+    }
+}
+
+/// Row 0 `count` times, then row 1 `count` times, and so on.
+pub(super) fn spread_rows<const D: usize>(tensor: &Tensor<D>, count: usize) -> Tensor<D> {
+    let rows = (0..tensor.dims()[0]).flat_map(|row| {
+        let row = tensor.clone().narrow(0, row, 1);
+        std::iter::repeat_n(row, count)
+    });
+    Tensor::cat(rows.collect(), 0)
+}
+
 impl Transformer {
     /// A network whose weights come later; no tensor will exceed `max_elements` values.
     pub fn new(config: &ModelConfig, device: &Device, max_elements: usize) -> Self {
@@ -97,6 +120,11 @@ impl Transformer {
     /// Where it computes.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Most values of one tensor.
+    pub(crate) fn max_elements(&self) -> usize {
+        self.max_elements
     }
 
     /// Learned features of "no text" for prompts of `lens` tokens, `[R, T, Ct]`, padded with zeros.

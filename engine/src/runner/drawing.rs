@@ -1,194 +1,35 @@
-//! One drawing job: from a wish to events.
+//! Watches one drawing job: decodes what is to be seen, tells, stops.
 
 use std::time::{Duration, Instant};
 
-use super::Previews;
 use super::budget::{DecodeCost, Moment, preview_grid};
 use super::link::Link;
-use crate::api::{EngineError, Event, GenerateSpec, JobId, PictureBits, Rgb8Image, Stage};
-use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
+use super::{Previews, doubt};
+use crate::api::{EngineError, Event, JobId, Rgb8Image, Source, Stage};
+use crate::generate::{Bundle, ScaleView, Watcher};
 use crate::schedule::Scale;
-use crate::text::TextFeatures;
 
-/// Encoded texts kept for later pictures.
-const KEPT_TEXTS: usize = 8;
-
-/// A loaded model and what was learned while drawing with it.
-pub(super) struct Studio {
-    pub(super) bundle: Bundle,
-    cost: DecodeCost,
-    texts: Vec<(String, TextFeatures)>,
-}
-
-impl Studio {
-    pub(super) fn new(bundle: Bundle) -> Self {
-        Self {
-            bundle,
-            cost: DecodeCost::default(),
-            texts: Vec::new(),
-        }
-    }
-
-    /// Draws one picture and tells how it goes; the caller tells of errors.
-    pub(super) fn draw(
-        &mut self,
-        job: JobId,
-        spec: &GenerateSpec,
-        previews: Previews,
-        link: &Link,
-    ) -> Result<(), EngineError> {
-        let started = Instant::now();
-        let config = &self.bundle.transformer.config;
-        let token_bits = config.token_bits();
-        let mut plan = Plan::new(spec, self.bundle.info.scale_count, config.depth)?;
-        plan.keep(spec, token_bits)?;
-        for (name, text) in [
-            ("prompt", &spec.prompt),
-            ("negative prompt", &spec.negative_prompt),
-        ] {
-            plan.notes.extend(self.cut_note(name, text)?);
-        }
-        for lora in self.bundle.wear(&spec.loras)? {
-            if !lora.trigger.is_empty() && !spec.prompt.contains(&lora.trigger) {
-                plan.notes.push(format!(
-                    "The LoRA {:?} is called up by the word {:?}, which is not in the prompt.",
-                    lora.name, lora.trigger
-                ));
-            }
-        }
-        link.tell(Event::Started {
-            job,
-            schedule: plan
-                .schedule
-                .scales
-                .iter()
-                .map(|scale| (scale.h, scale.w))
-                .collect(),
-            size_px: plan.schedule.size_px(),
-            notes: plan.notes.clone(),
-        });
-        link.tell(Event::Stage {
-            job,
-            stage: Stage::EncodingPrompt,
-        });
-        let text = self.encoded(&spec.prompt)?;
-        let needs_negative = plan.is_guided() && !spec.negative_prompt.is_empty();
-        let negative = needs_negative
-            .then(|| self.encoded(&spec.negative_prompt))
-            .transpose()?;
-        link.tell(Event::Stage {
-            job,
-            stage: Stage::Scale(0),
-        });
-        let mut watcher = Drawing {
-            job,
-            bundle: &self.bundle,
-            link,
-            previews,
-            cost: &mut self.cost,
-            scales: &plan.schedule.scales,
-            started,
-            scale_started: Instant::now(),
-            preview_time: Duration::ZERO,
-            picture: None,
-            bits: Vec::new(),
-        };
-        let outcome = generate(
-            &self.bundle.transformer,
-            text,
-            negative,
-            &plan,
-            &mut watcher,
-        )?;
-        let (picture, preview_time) = (watcher.picture.take(), watcher.preview_time);
-        let bits = std::mem::take(&mut watcher.bits);
-        match (outcome, picture) {
-            (Outcome::Done(_), Some(image)) => {
-                let elapsed_secs = started.elapsed().as_secs_f32();
-                link.tell(Event::ImageDone {
-                    job,
-                    image,
-                    spec: carried_out(spec, &plan, token_bits, &bits),
-                    elapsed_secs,
-                    preview_share: preview_time.as_secs_f32() / elapsed_secs.max(f32::MIN_POSITIVE),
-                });
-            }
-            _ => link.tell(Event::Cancelled { job }),
-        }
-        Ok(())
-    }
-
-    /// A sentence when the model cannot read all of `text`.
-    fn cut_note(&self, name: &str, text: &str) -> Result<Option<String>, EngineError> {
-        let (count, most) = (
-            self.bundle.tokenizer.count(text)?,
-            self.bundle.tokenizer.max_length(),
-        );
-        Ok((count > most).then(|| {
-            format!("The {name} is too long for this model: it reads the first {most} of {count} word pieces.")
-        }))
-    }
-
-    /// Features of one text, from memory when it was drawn lately.
-    fn encoded(&mut self, text: &str) -> Result<TextFeatures, EngineError> {
-        if let Some(place) = self.texts.iter().position(|(known, _)| known == text) {
-            let entry = self.texts.remove(place);
-            let features = entry.1.clone();
-            self.texts.push(entry);
-            return Ok(features);
-        }
-        let features = self.bundle.encode(&[text])?;
-        if self.texts.len() >= KEPT_TEXTS {
-            self.texts.remove(0);
-        }
-        self.texts.push((text.to_owned(), features.clone()));
-        Ok(features)
-    }
-}
-
-/// The wish with everything filled in that it left open.
-fn carried_out(
-    spec: &GenerateSpec,
-    plan: &Plan,
-    token_bits: usize,
-    bits: &[Vec<u8>],
-) -> GenerateSpec {
-    let grids = plan.schedule.scales.iter().map(|scale| (scale.h, scale.w));
-    let short = |asked: &[f32], used: &[f32]| {
-        if asked.len() == 1 {
-            asked.to_vec()
-        } else {
-            used.to_vec()
-        }
-    };
-    GenerateSpec {
-        ratio: plan.schedule.ratio,
-        scale_count: Some(plan.schedule.scales.len()),
-        cfg: short(&spec.cfg, &plan.cfg),
-        tau: short(&spec.tau, &plan.tau),
-        bits: Some(Box::new(PictureBits::new(
-            token_bits,
-            grids.collect(),
-            bits,
-        ))),
-        ..spec.clone()
-    }
-}
+/// Unfinished scales are shown inside of a larger picture only when it has at most so many pixels.
+const MOST_LAID_OVER: usize = 1_500_000;
 
 /// Watches the drawing loop: decodes, tells, stops.
-struct Drawing<'a> {
-    job: JobId,
-    bundle: &'a Bundle,
-    link: &'a Link,
-    previews: Previews,
-    cost: &'a mut DecodeCost,
-    scales: &'a [Scale],
-    started: Instant,
-    scale_started: Instant,
-    preview_time: Duration,
-    picture: Option<Rgb8Image>,
+pub(super) struct Drawing<'a> {
+    pub(super) job: JobId,
+    pub(super) bundle: &'a Bundle,
+    pub(super) link: &'a Link,
+    pub(super) previews: Previews,
+    pub(super) cost: &'a mut DecodeCost,
+    pub(super) scales: &'a [Scale],
+    /// What pictures are laid over, when only a part is drawn.
+    pub(super) source: Option<&'a Source>,
+    pub(super) started: Instant,
+    pub(super) scale_started: Instant,
+    pub(super) preview_time: Duration,
+    pub(super) picture: Option<Rgb8Image>,
     /// Bits of the scales so far.
-    bits: Vec<Vec<u8>>,
+    pub(super) bits: Vec<Vec<u8>>,
+    /// Entropy per token of the scales drawn so far.
+    pub(super) doubts: Vec<(Scale, Vec<f32>)>,
 }
 
 impl Drawing<'_> {
@@ -225,6 +66,10 @@ impl Watcher for Drawing<'_> {
         let (job, index, count) = (self.job, view.index, self.scales.len());
         let is_last = index + 1 == count;
         self.bits.extend(view.bits.first().cloned());
+        if let Some(logits) = view.logits.first() {
+            let tokens = doubt::of_tokens(logits, view.scale.tokens());
+            self.doubts.push((view.scale, tokens));
+        }
         let (Some(sum), Some(&last)) = (view.sums.first(), self.scales.last()) else {
             return Err(EngineError::internal("a scale without a picture"));
         };
@@ -240,6 +85,13 @@ impl Watcher for Drawing<'_> {
         if let Some(grid) = self.grid(index, last) {
             let begun = Instant::now();
             let preview = self.bundle.preview(sum, grid, last)?;
+            let laid_over = self.source.filter(|source| {
+                let pixels = source.picture.pixels.len() / 3;
+                is_last || pixels <= MOST_LAID_OVER
+            });
+            let preview = laid_over
+                .and_then(|source| source.composed(&preview))
+                .unwrap_or(preview);
             let took = begun.elapsed();
             self.cost.learn(grid.tokens(), took.as_secs_f32());
             if is_last {

@@ -7,9 +7,11 @@
 
 mod budget;
 mod cancel;
+mod doubt;
 mod drawing;
 mod link;
 mod run_loop;
+mod studio;
 mod tuning;
 
 pub use cancel::CancelBoard;
@@ -141,6 +143,7 @@ impl EngineHandle {
     /// [`EngineError::EngineGone`] when the engine thread has ended.
     pub fn run(&self, task: Task) -> Result<JobId, EngineError> {
         let job = JobId(self.next_job.fetch_add(1, Ordering::Relaxed));
+        let task = Box::new(task);
         self.send(Request::Run { job, task })?;
         Ok(job)
     }

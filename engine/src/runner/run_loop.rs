@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 use crossbeam_channel::Receiver;
 
 use super::Previews;
-use super::drawing::Studio;
 use super::link::Link;
+use super::studio::Studio;
 use super::tuning;
 use crate::api::{DeviceChoice, DeviceKind, EngineError, Event, JobId, Request, Task};
 use crate::device::{self, OpenDevice};
@@ -98,7 +98,16 @@ impl Engine {
         let mut finished = false;
         let result = guarded(|| {
             let result = match task {
-                Task::Generate(spec) => studio.draw(job, spec, previews, link),
+                Task::Generate(spec) => studio.draw(job, spec, None, previews, link),
+                Task::GenerateFrom { spec, source } => {
+                    studio.draw(job, spec, Some(source), previews, link)
+                }
+                Task::Drafts {
+                    spec,
+                    count,
+                    scales,
+                } => studio.drafts(job, spec, (*count, *scales), link),
+                Task::Rebuild(spec) => studio.rebuild(job, spec, link),
                 Task::LookThrough { folder, trigger } => {
                     tuning::look(job, folder, trigger, &studio.bundle, link)
                 }

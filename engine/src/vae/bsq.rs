@@ -88,6 +88,16 @@ impl ResidualSum {
         &self.sum
     }
 
+    /// Takes the values of `other` at the places that `at` names.
+    pub fn restore(&mut self, other: &Self, at: impl Fn(usize) -> bool) {
+        let places = self.size.tokens();
+        for (index, (value, own)) in self.sum.iter_mut().zip(&other.sum).enumerate() {
+            if at(index % places) {
+                *value = *own;
+            }
+        }
+    }
+
     /// Bits of what `features` have beyond the sum, on `scale`.
     pub fn residual_bits(&self, features: &[f32], scale: Scale) -> ScaleBits {
         let residual: Vec<f32> = features.iter().zip(&self.sum).map(|(f, s)| f - s).collect();

@@ -148,8 +148,13 @@ impl Case {
         let layers = run["cfg_insertion_layer"]
             .as_array()
             .expect("cfg_insertion_layer");
+        let schedule = self.schedule(run["schedule"].as_str().expect("schedule"));
         Plan {
-            schedule: self.schedule(run["schedule"].as_str().expect("schedule")),
+            depth: size(&self.config["transformer"]["depth"]),
+            drawn: schedule.scales.len(),
+            detail_from: None,
+            outside: None,
+            schedule,
             cfg: numbers(&run["cfg"]),
             tau: numbers(&run["tau"]),
             rule: Rule {

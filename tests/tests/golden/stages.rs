@@ -14,7 +14,7 @@
 
 use burn::tensor::Tensor;
 use infinity_engine::api::EngineError;
-use infinity_engine::generate::{Outcome, ScaleView, Watcher, generate};
+use infinity_engine::generate::{Outcome, ScaleView, Texts, Watcher, generate};
 use infinity_engine::model::{Rope, angles};
 use infinity_engine::schedule::Scale;
 use infinity_engine::text::TextFeatures;
@@ -276,7 +276,11 @@ fn draw(
         bits: config.token_bits(),
         arrays: Arrays::new(),
     };
-    let outcome = generate(&networks.transformer, text, negative, &plan, &mut recorder).unwrap();
+    let texts = Texts {
+        negative,
+        ..text.into()
+    };
+    let outcome = generate(&networks.transformer, &texts, &plan, &mut recorder).unwrap();
     let Outcome::Done(sums) = outcome else {
         panic!("cancelled by nobody")
     };

@@ -36,7 +36,10 @@ impl<F: Factor> Linear<F> {
             });
         }
         let mut y = vec![0.0; rows * outputs];
-        if bias.data.len() == outputs {
+        let has_bias = bias_len == outputs;
+        // In f32 the bias comes last, as above: a row is the same to the bit in any company.
+        let bias_first = has_bias && F::as_left(x.data).is_none();
+        if bias_first {
             for row in y.chunks_exact_mut(outputs) {
                 row.copy_from_slice(bias.data);
             }
@@ -57,8 +60,14 @@ impl<F: Factor> Linear<F> {
             packed = left_rows::<F>(x.data, rows, inputs, inputs);
             packed.left()
         };
-        let add = bias.data.len() == outputs;
-        multiply::<F>(left, right, &mut y, outputs, outputs, add);
+        multiply::<F>(left, right, &mut y, outputs, outputs, bias_first);
+        if has_bias && !bias_first {
+            for row in y.chunks_exact_mut(outputs) {
+                for (value, bias) in row.iter_mut().zip(bias.data) {
+                    *value += bias;
+                }
+            }
+        }
         y
     }
 
