@@ -14,6 +14,8 @@ use crate::command::Command;
 use crate::execute::{self, Hands};
 use crate::panels::{
     Panel,
+    drafts::{self, DraftTools, DraftsView},
+    edit::{self, EditTools, EditView},
     messages::Messages,
     preview::Preview,
     prompt::Prompt,
@@ -111,6 +113,10 @@ pub struct App {
     settings_path: Option<PathBuf>,
     prompt: Prompt,
     preview: Preview,
+    draft_tools: DraftTools,
+    drafts: DraftsView,
+    edit_tools: EditTools,
+    edit: EditView,
     messages: Messages,
     scales: Scales,
     recent: Recent,
@@ -138,6 +144,10 @@ impl App {
             settings_path: options.settings_path,
             prompt: Prompt::default(),
             preview: Preview::default(),
+            draft_tools: DraftTools,
+            drafts: DraftsView::default(),
+            edit_tools: EditTools,
+            edit: EditView::default(),
             messages: Messages,
             scales: Scales::default(),
             recent: Recent::default(),
@@ -239,12 +249,43 @@ impl App {
             .show_separator_line(false)
             .frame(bar(egui::Margin::symmetric(16, 0)))
             .show(ui, |ui| self.scales.ui(ui, state, commands));
+        self.tools_ui(ui, &palette, commands);
+        let state = &self.state;
+        let drafting = state.drafts.as_ref().is_some_and(|drafts| drafts.open);
+        let masking = state.edit.as_ref().is_some_and(|edit| !edit.show_result);
         egui::CentralPanel::default()
             .frame(egui::Frame::new().fill(palette.canvas))
             .show(ui, |ui| {
-                self.preview.ui(ui, state, commands);
+                if masking && state.shown_work().is_none() {
+                    self.edit.ui(ui, state, commands);
+                } else if drafting && state.edit.is_none() {
+                    self.drafts.ui(ui, state, commands);
+                } else {
+                    self.preview.ui(ui, state, commands);
+                }
                 self.messages.ui(ui, state, commands);
             });
+    }
+
+    /// The tools above the canvas.
+    fn tools_ui(&mut self, ui: &mut egui::Ui, palette: &Palette, commands: &mut Vec<Command>) {
+        let state = &self.state;
+        let frame = egui::Frame::new()
+            .fill(palette.panel)
+            .inner_margin(egui::Margin::symmetric(16, 0));
+        let panel = |name: &'static str, height: f32| {
+            egui::Panel::top(name)
+                .exact_size(height)
+                .show_separator_line(false)
+                .frame(frame)
+        };
+        if state.edit.is_some() {
+            let tools = &mut self.edit_tools;
+            panel("edit", edit::HEIGHT).show(ui, |ui| tools.ui(ui, state, commands));
+        } else if state.drafts.as_ref().is_some_and(|drafts| drafts.open) {
+            let tools = &mut self.draft_tools;
+            panel("drafts", drafts::HEIGHT).show(ui, |ui| tools.ui(ui, state, commands));
+        }
     }
 
     /// Turns keys and dropped files into commands, before any field sees them.
@@ -275,7 +316,7 @@ impl App {
             } else if is_lora {
                 Command::PutOnLora(path)
             } else {
-                Command::OpenRecipe(path)
+                Command::ReadPicture(path)
             });
         }
     }

@@ -9,6 +9,7 @@ use eframe::egui::{Key, KeyboardShortcut, Modifiers};
 use infinity_engine::api::{JobId, TuneWish};
 
 use crate::settings::ThemeChoice;
+use crate::state::MaskEdit;
 
 /// All a user can trigger.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +44,8 @@ pub enum Command {
     ReuseSettings,
     /// Ask where to save the shown picture.
     Save,
-    /// Load the settings out of a picture file.
-    OpenRecipe(PathBuf),
+    /// Read a picture: one of this program with its settings and scales, or any other one to draw from.
+    ReadPicture(PathBuf),
     /// Ask for a model folder.
     OpenModel,
     /// Load the model in this folder.
@@ -75,6 +76,38 @@ pub enum Command {
     StopTeaching,
     /// Keep this many first scales of the shown picture for the next one; 0 for none.
     KeepScales(usize),
+    /// Change how many first scales the next picture keeps.
+    SetKeep(usize),
+    /// Draw the first scales of many pictures, to choose from.
+    DrawDrafts,
+    /// How many drafts.
+    SetDraftCount(usize),
+    /// How many scales of each draft.
+    SetDraftScales(usize),
+    /// Finish the draft with this number.
+    FinishDraft(usize),
+    /// Show the drafts, or the picture.
+    SetDraftsOpen(bool),
+    /// Show or hide what is set scale by scale.
+    SetFineOpen(bool),
+    /// Guidance for every scale.
+    SetCfgCurve(Vec<f32>),
+    /// Temperature for every scale.
+    SetTauCurve(Vec<f32>),
+    /// Change the prompt that takes over for the details.
+    SetDetailPrompt(String),
+    /// How many first scales the first prompt makes.
+    SetDetailFrom(usize),
+    /// Begin or end changing a part of the shown picture.
+    SetEditOpen(bool),
+    /// Change the mask.
+    EditMask(MaskEdit),
+    /// Change a part of what was just drawn.
+    EditResult,
+    /// Show or hide where bits were uncertain.
+    SetShowDoubt(bool),
+    /// Ask for a picture to draw from.
+    OpenPicture,
     /// Ask for a LoRA file.
     OpenLora,
     /// Put the LoRA in this file on.
@@ -113,6 +146,13 @@ impl Command {
             Self::Teach => "Teach",
             Self::StopTeaching => "Stop and keep",
             Self::KeepScales(_) => "Keep up to here",
+            Self::DrawDrafts => "Drafts",
+            Self::SetEditOpen(true) => "Change a part",
+            Self::SetEditOpen(false) => "Done",
+            Self::EditResult => "Go on from this",
+            Self::SetDraftsOpen(true) => "Back to the drafts",
+            Self::SetDraftsOpen(false) => "Close",
+            Self::OpenPicture => "Open a picture…",
             Self::OpenLora => "Put on a LoRA…",
             Self::OpenModel => "Open a model…",
             Self::ChoosePicturesFolder => "Choose folder…",
@@ -133,6 +173,19 @@ impl Command {
             Self::StopTeaching => "Stop now. What was learned is kept and can be taught on later.",
             Self::KeepScales(_) => {
                 "The next picture starts from this scale of this one: same layout, other details."
+            }
+            Self::DrawDrafts => {
+                "Draw the first scales of many pictures at once and choose one to finish."
+            }
+            Self::SetEditOpen(true) => {
+                "Paint over a part and draw only that anew, or add space around the picture."
+            }
+            Self::SetEditOpen(false) => "Back to the picture.",
+            Self::EditResult => "Take what was drawn for the picture whose parts are changed.",
+            Self::SetDraftsOpen(true) => "Choose another of the drafts.",
+            Self::SetDraftsOpen(false) => "Put the drafts away; they can be called back.",
+            Self::OpenPicture => {
+                "Open a picture of this program with its scales, or any other one to draw from."
             }
             Self::OpenLora => "Choose a LoRA file to draw with.",
             Self::OpenModel => "Choose the folder of another model.",

@@ -2,11 +2,13 @@
 //!
 //! Also takes in results of file jobs, as they answer commands.
 
+mod powers;
+
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::PathBuf;
 
 use infinity_engine::EngineHandle;
-use infinity_engine::api::{JobId, Request, Task};
+use infinity_engine::api::{GenerateSpec, JobId, Request, Task};
 
 use crate::command::Command;
 use crate::recipe::Recipe;
@@ -39,12 +41,27 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
         Command::SetRatio(ratio) => {
             if ratio != state.draft.spec.ratio {
                 // Kept scales belong to their shape.
-                keep_scales(0, state);
+                powers::keep_scales(0, state);
             }
             state.draft.spec.ratio = ratio;
         }
-        Command::SetCfg(cfg) => state.draft.spec.cfg = vec![cfg],
-        Command::SetTau(tau) => state.draft.spec.tau = vec![tau],
+        Command::SetCfg(cfg) => {
+            state.draft.spec.cfg = powers::moved(&state.draft.spec.cfg, cfg, 1.0);
+        }
+        Command::SetTau(tau) => {
+            state.draft.spec.tau = powers::moved(&state.draft.spec.tau, tau, 0.0);
+        }
+        Command::SetCfgCurve(cfg) => state.draft.spec.cfg = cfg,
+        Command::SetTauCurve(tau) => state.draft.spec.tau = tau,
+        Command::SetDetailPrompt(prompt) => {
+            state.draft.spec.detail_prompt = prompt;
+            let half = state.scale_count() / 2;
+            if state.draft.spec.detail_from == 0 {
+                state.draft.spec.detail_from = half;
+            }
+        }
+        Command::SetDetailFrom(from) => state.draft.spec.detail_from = from,
+        Command::SetFineOpen(open) => state.settings.fine_open = open,
         Command::SetSeed(seed) => {
             state.draft.spec.seed = seed;
             state.draft.roll_seed = false;
@@ -56,6 +73,10 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
             state.shown = Some(job);
             state.follow = false;
             state.held_scale = None;
+            if let Some(drafts) = &mut state.drafts {
+                drafts.open = false;
+            }
+            powers::recall_scales(job, state, hands);
         }
         Command::ReuseSettings => {
             if let Some(picture) = state.shown_picture() {
@@ -72,7 +93,8 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
                 hands.tasks.ask(ask, folder.as_deref(), &name);
             }
         }
-        Command::OpenRecipe(path) => hands.tasks.push(FileJob::ReadRecipe(path)),
+        Command::ReadPicture(path) => hands.tasks.push(FileJob::ReadPicture(path)),
+        Command::OpenPicture => hands.tasks.ask(Ask::Picture, None, ""),
         Command::OpenModel => hands.tasks.ask(Ask::ModelFolder, None, ""),
         Command::LoadModel(folder) => load_model(folder, state, hands),
         Command::ChoosePicturesFolder => {
@@ -97,7 +119,25 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
                 hands.engine.cancel(lesson.job);
             }
         }
-        Command::KeepScales(count) => keep_scales(count, state),
+        Command::KeepScales(count) => powers::keep_scales(count, state),
+        Command::SetKeep(count) => powers::set_keep(count, state),
+        Command::DrawDrafts => {
+            if let Some(spec) = ready_wish(state) {
+                powers::draw_drafts(spec, state, hands);
+            }
+        }
+        Command::SetDraftCount(count) => state.settings.draft_count = count,
+        Command::SetDraftScales(scales) => state.draft_scales = Some(scales),
+        Command::FinishDraft(index) => powers::finish_draft(index, state, hands),
+        Command::SetDraftsOpen(open) => {
+            if let Some(drafts) = &mut state.drafts {
+                drafts.open = open;
+            }
+        }
+        Command::SetEditOpen(open) => powers::set_edit_open(open, state),
+        Command::EditMask(change) => powers::edit_mask(change, state),
+        Command::EditResult => powers::edit_result(state),
+        Command::SetShowDoubt(show) => state.show_doubt = show,
         Command::OpenLora => hands.tasks.ask(Ask::Lora, None, ""),
         Command::PutOnLora(path) => state.put_on(path),
         Command::SetLoraStrength(index, strength) => {
@@ -115,7 +155,8 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
     keep_settings(&settings_before, state, hands);
 }
 
-fn draw(state: &mut UiState, hands: &Hands<'_>) {
+/// The wish of the controls when there is something to draw, with its seed; else says what is missing.
+fn ready_wish(state: &mut UiState) -> Option<GenerateSpec> {
     if state.model.is_none() {
         let text = if state.loading {
             "The model is still being loaded. Press Draw when it is ready."
@@ -123,14 +164,14 @@ fn draw(state: &mut UiState, hands: &Hands<'_>) {
             "No model is loaded. Open a model first, in the preferences at the lower right."
         };
         state.tell(Tone::Note, text);
-        return;
+        return None;
     }
     if state.draft.spec.prompt.trim().is_empty() {
         state.tell(
             Tone::Note,
             "There is no prompt. Write what the picture should show, then press Draw.",
         );
-        return;
+        return None;
     }
     if state.draft.roll_seed {
         state.draft.spec.seed = random_seed();
@@ -138,11 +179,28 @@ fn draw(state: &mut UiState, hands: &Hands<'_>) {
     let mut spec = state.draft.spec.clone();
     spec.prompt = spec.prompt.trim().to_owned();
     spec.negative_prompt = spec.negative_prompt.trim().to_owned();
-    match hands.engine.run(Task::Generate(spec)) {
-        Ok(job) => {
+    spec.detail_prompt = spec.detail_prompt.trim().to_owned();
+    if spec.detail_prompt.is_empty() {
+        spec.detail_from = 0;
+    }
+    Some(spec)
+}
+
+fn draw(state: &mut UiState, hands: &Hands<'_>) {
+    let Some(spec) = ready_wish(state) else {
+        return;
+    };
+    let asked =
+        powers::task(state, spec).and_then(|(task, origin)| Ok((hands.engine.run(task)?, origin)));
+    match asked {
+        Ok((job, origin)) => {
+            state.origins.insert(job, origin);
             state.waiting.push_back(job);
             state.follow = true;
             state.held_scale = None;
+            if let Some(drafts) = &mut state.drafts {
+                drafts.open = false;
+            }
         }
         Err(error) => state.tell_error(&error),
     }
@@ -153,21 +211,10 @@ fn stop(state: &mut UiState, hands: &Hands<'_>) {
     if let Some(work) = &mut state.work {
         work.stopping = true;
         hands.engine.cancel(work.job);
+    } else if let Some(drafts) = state.drafts.as_ref().filter(|drafts| drafts.done.is_none()) {
+        hands.engine.cancel(drafts.job);
     } else if let Some(job) = state.waiting.pop_front() {
         hands.engine.cancel(job);
-    }
-}
-
-/// Has the next picture start from scales of the shown one.
-fn keep_scales(count: usize, state: &mut UiState) {
-    let parent = state.shown_picture().map(|picture| picture.spec.clone());
-    let spec = &mut state.draft.spec;
-    (spec.keep, spec.bits) = (0, None);
-    if let (Some(parent), true) = (parent, count > 0) {
-        spec.keep = count;
-        spec.bits = parent.bits;
-        spec.ratio = parent.ratio;
-        spec.scale_count = parent.scale_count;
     }
 }
 
@@ -238,6 +285,7 @@ fn load_model(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
 /// Puts a recipe into the controls.
 fn use_recipe(state: &mut UiState, recipe: &Recipe) {
     state.draft.spec = recipe.spec.clone();
+    state.start = None;
     if recipe.spec.keep == 0 {
         state.draft.spec.bits = None;
     }
@@ -274,7 +322,8 @@ fn save(job: JobId, target: Target, state: &mut UiState, hands: &Hands<'_>) {
     if picture.saved == Saved::No {
         picture.saved = Saved::Writing;
     }
-    let recipe = Recipe::new(&picture.model, picture.spec.clone(), &picture.image);
+    let recipe = Recipe::new(&picture.model, picture.spec.clone(), &picture.image)
+        .from_ancestors(picture.ancestors.clone());
     hands.tasks.push(FileJob::SavePicture {
         job,
         target,
@@ -300,12 +349,11 @@ pub fn file_done(result: FileResult, state: &mut UiState, hands: &Hands<'_>) {
             }
             state.tell(Tone::Trouble, message);
         }
-        FileResult::RecipeRead { path, recipe } => {
-            use_recipe(state, &recipe);
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            let text = format!("Settings loaded from {}.", name.to_string_lossy());
-            state.tell(Tone::Note, text);
-        }
+        FileResult::PictureRead {
+            path,
+            image,
+            recipe,
+        } => powers::picture_read(&path, image, recipe.map(|recipe| *recipe), state, hands),
         FileResult::CaptionWritten => {
             let folder = state.teach.wish.data.clone();
             look_through(folder, state, hands);
@@ -317,6 +365,7 @@ pub fn file_done(result: FileResult, state: &mut UiState, hands: &Hands<'_>) {
             Ask::ModelFolder => load_model(path, state, hands),
             Ask::TeachFolder => look_through(path, state, hands),
             Ask::Lora => state.put_on(path),
+            Ask::Picture => hands.tasks.push(FileJob::ReadPicture(path)),
         },
     }
     keep_settings(&settings_before, state, hands);

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use infinity_engine::api::{GenerateSpec, Rgb8Image};
 use serde::{Deserialize, Serialize};
 
+use crate::state::Ancestor;
+
 /// The recipe format this program writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
 
@@ -49,6 +51,9 @@ pub struct Recipe {
     pub width: u32,
     /// Height of the picture in pixels.
     pub height: u32,
+    /// The pictures it came from, nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<Ancestor>,
 }
 
 impl Recipe {
@@ -61,7 +66,13 @@ impl Recipe {
             spec,
             width: image.width,
             height: image.height,
+            ancestors: Vec::new(),
         }
+    }
+
+    /// The same, of a picture that came from others.
+    pub fn from_ancestors(self, ancestors: Vec<Ancestor>) -> Self {
+        Self { ancestors, ..self }
     }
 
     /// The recipe in the form other programs read and people can.
@@ -87,7 +98,10 @@ impl Recipe {
         if !ratio_fine {
             return Err(format!("its ratio is {}", spec.ratio));
         }
-        if spec.cfg_insertion_layers.len() > MAX_LIST || !spec.top_p.is_finite() {
+        if self.ancestors.len() > MAX_LIST
+            || spec.cfg_insertion_layers.len() > MAX_LIST
+            || !spec.top_p.is_finite()
+        {
             return Err("its sampling settings make no sense".to_owned());
         }
         Ok(self)

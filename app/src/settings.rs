@@ -39,6 +39,10 @@ pub struct Settings {
     pub negative_open: bool,
     /// Whether the column with the pictures of this session is shown.
     pub recent_open: bool,
+    /// Whether what is set scale by scale is shown.
+    pub fine_open: bool,
+    /// How many drafts are drawn at once.
+    pub draft_count: usize,
 }
 
 impl Default for Settings {
@@ -49,6 +53,8 @@ impl Default for Settings {
             folder: None,
             negative_open: false,
             recent_open: true,
+            fine_open: false,
+            draft_count: 16,
         }
     }
 }
@@ -95,6 +101,8 @@ impl Settings {
             folder: field(value, "folder", usual.folder),
             negative_open: field(value, "negative_open", usual.negative_open),
             recent_open: field(value, "recent_open", usual.recent_open),
+            fine_open: field(value, "fine_open", usual.fine_open),
+            draft_count: field(value, "draft_count", usual.draft_count).clamp(1, 64),
         }
     }
 }

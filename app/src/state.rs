@@ -3,17 +3,25 @@
 //! [`UiState::apply`] takes in what the engine tells; [`crate::execute`] takes
 //! in what the user does; panels only read.
 
+mod drafts;
+mod edit;
+mod family;
 mod items;
+mod origin;
 mod teach;
 
+pub use drafts::{COUNTS as DRAFT_COUNTS, Drafts, usual_scales};
+pub use edit::{Edit, MaskEdit};
+pub use family::{Ancestor, Bond, Start};
 pub use items::{Draft, Message, Picture, Saved, Tone, Work};
+pub use origin::{Origin, Rebuilding};
 pub use teach::{Found, Lesson, Preset, Teach};
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use infinity_engine::api::{
-    DeviceInfo, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, Rgb8Image,
+    DeviceInfo, Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, Rgb8Image,
 };
 
 use crate::settings::Settings;
@@ -58,6 +66,20 @@ pub struct UiState {
     pub default_folder: PathBuf,
     /// Teaching the model one's own pictures.
     pub teach: Teach,
+    /// What the next picture starts from, when it keeps scales.
+    pub start: Option<Start>,
+    /// The drafts on the table.
+    pub drafts: Option<Drafts>,
+    /// How many scales of each draft; what usually shows enough when `None`.
+    pub draft_scales: Option<usize>,
+    /// The part of a picture being changed.
+    pub edit: Option<Edit>,
+    /// Whether it is shown where bits were uncertain.
+    pub show_doubt: bool,
+    /// Where the pictures being drawn came from.
+    pub origins: HashMap<JobId, Origin>,
+    /// Pictures whose scales are being made again.
+    pub rebuilding: HashMap<JobId, Rebuilding>,
     /// Seconds since the window opened, at this frame.
     pub now: f64,
     next_message: u64,
@@ -86,6 +108,13 @@ impl UiState {
             settings,
             default_folder,
             teach: Teach::default(),
+            start: None,
+            drafts: None,
+            draft_scales: None,
+            edit: None,
+            show_doubt: false,
+            origins: HashMap::new(),
+            rebuilding: HashMap::new(),
             now: 0.0,
             next_message: 0,
             example_filled: false,
@@ -96,6 +125,12 @@ impl UiState {
     pub fn apply(&mut self, event: &Event) {
         if let Some(path) = self.teach.apply(event) {
             self.learned(path);
+        }
+        if let Some(drafts) = &mut self.drafts
+            && drafts.apply(event)
+        {
+            let job = drafts.job;
+            self.waiting.retain(|waiting| *waiting != job);
         }
         match event {
             Event::DeviceReady { device } => self.device = Some(device.clone()),
@@ -109,7 +144,16 @@ impl UiState {
                 schedule,
                 size_px,
                 notes,
-            } => self.started(*job, schedule, *size_px, notes),
+            } => {
+                if self.is_drafting(*job) {
+                    self.waiting.retain(|waiting| waiting != job);
+                    for note in notes {
+                        self.tell(Tone::Note, note.clone());
+                    }
+                } else {
+                    self.started(*job, schedule, *size_px, notes);
+                }
+            }
             Event::Stage { job, stage } => {
                 if let Some(work) = self.work_of(*job) {
                     work.stage = Some(*stage);
@@ -131,11 +175,17 @@ impl UiState {
                 image,
                 spec,
                 elapsed_secs,
+                doubt,
                 ..
-            } => self.image_done(*job, image, spec, *elapsed_secs),
+            } => self.image_done(*job, image, (spec, doubt.as_ref()), *elapsed_secs),
+            Event::Rebuilt {
+                job,
+                schedule,
+                scales,
+                ..
+            } => self.rebuilt(*job, schedule, scales),
             Event::DraftDone { .. }
             | Event::DraftsDone { .. }
-            | Event::Rebuilt { .. }
             | Event::PicturesFound { .. }
             | Event::TuneStepDone { .. }
             | Event::TuneSamples { .. }
@@ -219,10 +269,14 @@ impl UiState {
         &mut self,
         job: JobId,
         image: &Rgb8Image,
-        spec: &GenerateSpec,
+        (spec, doubt): (&GenerateSpec, Option<&Doubt>),
         elapsed_secs: f32,
     ) {
         self.waiting.retain(|waiting| *waiting != job);
+        let origin = self.origins.remove(&job).unwrap_or_default();
+        if let (Some(edit), true) = (&mut self.edit, origin.is_edit) {
+            edit.show_result = true;
+        }
         let work = self.work.take_if(|work| work.job == job);
         let (schedule, scales) =
             work.map_or_else(Default::default, |work| (work.schedule, work.scales));
@@ -239,6 +293,9 @@ impl UiState {
             scales,
             elapsed_secs,
             saved: Saved::No,
+            doubt: doubt.cloned(),
+            ancestors: origin.ancestors,
+            parent: origin.parent,
         });
         if self.follow || self.shown.is_none() {
             self.shown = Some(job);
@@ -265,8 +322,18 @@ impl UiState {
         });
     }
 
+    /// Whether this job draws drafts that are on the table.
+    fn is_drafting(&self, job: JobId) -> bool {
+        self.drafts.as_ref().is_some_and(|drafts| drafts.job == job)
+    }
+
     /// Forgets a job that ended without a picture.
     fn end(&mut self, job: JobId) {
+        self.origins.remove(&job);
+        if let Some(Rebuilding::Opened(picture)) = self.rebuilding.remove(&job) {
+            // Its scales cannot be had; the picture itself is whole.
+            self.list(*picture);
+        }
         self.waiting.retain(|waiting| *waiting != job);
         self.work.take_if(|work| work.job == job);
         if self.work.is_none() && self.shown.is_none() {
@@ -328,6 +395,25 @@ impl UiState {
         Some((info.width, info.height))
     }
 
+    /// How many scales the next picture has.
+    pub fn scale_count(&self) -> usize {
+        let own = self.draft.spec.scale_count;
+        own.or(self.model.as_ref().map(|model| model.scale_count))
+            .unwrap_or(1)
+            .max(1)
+    }
+
+    /// How many scales of each draft are drawn.
+    pub fn scales_of_drafts(&self) -> usize {
+        let count = self.scale_count();
+        let least = (self.draft.spec.keep + 1)
+            .min(count.saturating_sub(1))
+            .max(1);
+        self.draft_scales
+            .unwrap_or_else(|| usual_scales(count))
+            .clamp(least, count.saturating_sub(1).max(least))
+    }
+
     /// Where pictures are saved by themselves.
     pub fn pictures_folder(&self) -> PathBuf {
         let chosen = self.settings.folder.as_ref();
@@ -356,7 +442,11 @@ impl UiState {
 
     /// Whether anything is drawn or waits to be.
     pub fn is_busy(&self) -> bool {
-        self.work.is_some() || !self.waiting.is_empty()
+        let drafting = self
+            .drafts
+            .as_ref()
+            .is_some_and(|drafts| drafts.done.is_none());
+        self.work.is_some() || !self.waiting.is_empty() || drafting
     }
 }
 

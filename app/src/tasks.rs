@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use infinity_engine::api::{JobId, Rgb8Image};
 
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, RecipeError};
 use crate::settings::Settings;
 
 /// Called from a job's thread after each result, to have the window drawn again.
@@ -48,8 +48,8 @@ pub enum FileJob {
         /// The words.
         words: String,
     },
-    /// Read the recipe of a picture.
-    ReadRecipe(PathBuf),
+    /// Read a picture and its recipe, when it has one.
+    ReadPicture(PathBuf),
     /// Write the preferences.
     WriteSettings {
         /// The file.
@@ -72,6 +72,8 @@ pub enum Ask {
     TeachFolder,
     /// A LoRA file.
     Lora,
+    /// A picture to draw from.
+    Picture,
 }
 
 /// How a file job ended.
@@ -91,12 +93,14 @@ pub enum FileResult {
         /// What happened and what to do.
         message: String,
     },
-    /// A recipe was read.
-    RecipeRead {
+    /// A picture was read.
+    PictureRead {
         /// The file it came from.
         path: PathBuf,
-        /// The recipe.
-        recipe: Box<Recipe>,
+        /// The picture.
+        image: Rgb8Image,
+        /// Its recipe, when it was drawn by a program that leaves one.
+        recipe: Option<Box<Recipe>>,
     },
     /// Words were written beside a picture.
     CaptionWritten,
@@ -190,6 +194,12 @@ impl Tasks {
                 Ask::TeachFolder => {
                     Box::pin(dialog.set_title("Folder with your pictures").pick_folder())
                 }
+                Ask::Picture => Box::pin(
+                    dialog
+                        .set_title("Open a picture")
+                        .add_filter("Picture", &["png", "jpg", "jpeg"])
+                        .pick_file(),
+                ),
                 Ask::Lora => Box::pin(
                     dialog
                         .set_title("Put on a LoRA")
@@ -278,14 +288,13 @@ fn run(job: FileJob) -> Option<FileResult> {
                 },
             }
         }
-        FileJob::ReadRecipe(path) => match recipe::read_recipe(&path) {
-            Ok(recipe) => FileResult::RecipeRead {
+        FileJob::ReadPicture(path) => match read_picture(&path) {
+            Ok((image, recipe)) => FileResult::PictureRead {
                 path,
-                recipe: Box::new(recipe),
+                image,
+                recipe,
             },
-            Err(error) => FileResult::Failed {
-                message: error.to_string(),
-            },
+            Err(message) => FileResult::Failed { message },
         },
         FileJob::WriteSettings { path, settings } => {
             let error = write_settings(&path, &settings).err()?;
@@ -297,6 +306,17 @@ fn run(job: FileJob) -> Option<FileResult> {
             }
         }
     })
+}
+
+/// A picture and its recipe, when it has one; the error is a sentence for the user.
+fn read_picture(path: &Path) -> Result<(Rgb8Image, Option<Box<Recipe>>), String> {
+    let recipe = match recipe::read_recipe(path) {
+        Ok(recipe) => Some(Box::new(recipe)),
+        Err(RecipeError::NoRecipe { .. } | RecipeError::NotPng { .. }) => None,
+        Err(error) => return Err(error.to_string()),
+    };
+    let image = infinity_engine::read_picture(path).map_err(|error| error.to_string())?;
+    Ok((image, recipe))
 }
 
 /// A chosen name without `.png` gets it, as the dialog of some systems adds none.

@@ -52,6 +52,10 @@ pub mod icons {
     pub const WARNING: &str = "\u{E4E2}";
     /// An i in a circle.
     pub const INFO: &str = "\u{E2CE}";
+    /// A brush.
+    pub const BRUSH: &str = "\u{E6F0}";
+    /// An eraser.
+    pub const ERASER: &str = "\u{E21E}";
     /// An open folder.
     pub const FOLDER: &str = "\u{E256}";
 }

@@ -20,10 +20,10 @@ use egui_kittest::kittest::Queryable as _;
 use infinity::WindowOptions;
 use infinity::app::App;
 use infinity::settings::{Settings, ThemeChoice};
-use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId};
+use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId, Task};
 use infinity_tests::scripted::{ScriptedEngine, dropped};
 
-const STATES: [&str; 14] = [
+const STATES: [&str; 18] = [
     "loading",
     "empty",
     "drawing",
@@ -38,6 +38,10 @@ const STATES: [&str; 14] = [
     "teach-found",
     "teach-running",
     "lora",
+    "sheet",
+    "part",
+    "unsure",
+    "by-scale",
 ];
 
 struct Screen {
@@ -173,6 +177,46 @@ impl Screen {
                     self.harness.run();
                 }
                 self.draw_to_end();
+            }
+            "sheet" => {
+                self.click("Drafts");
+                let Some((job, Task::Drafts { spec, scales, .. })) = self.engine.task() else {
+                    panic!("Drafts asks for drafts");
+                };
+                self.engine.start(job, &spec);
+                self.engine.draw_drafts(job, &spec, 0..13, scales);
+            }
+            "part" => {
+                self.draw_to_end();
+                self.click("Change a part");
+                let place = self
+                    .harness
+                    .get_by_label_contains("Mask: paint")
+                    .rect()
+                    .center();
+                for (step, pressed) in [(0.0, true), (60.0, true), (60.0, false)] {
+                    let at = place + vec2(step, step / 3.0);
+                    self.harness.event(egui::Event::PointerMoved(at));
+                    if step == 0.0 || !pressed {
+                        self.harness.event(egui::Event::PointerButton {
+                            pos: at,
+                            button: egui::PointerButton::Primary,
+                            pressed,
+                            modifiers: egui::Modifiers::NONE,
+                        });
+                    }
+                    self.harness.run();
+                }
+            }
+            "unsure" => {
+                self.draw_to_end();
+                self.click("Unsure");
+                self.click("More like this");
+            }
+            "by-scale" => {
+                self.draw_to_end();
+                self.click("By scale");
+                self.click("Strong start");
             }
             _ => {}
         }

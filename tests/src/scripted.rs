@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use infinity_engine::api::{
-    DeviceInfo, DeviceKind, EngineError, Event, Finding, FoundPicture, GenerateSpec, JobId,
+    DeviceInfo, DeviceKind, Doubt, EngineError, Event, Finding, FoundPicture, GenerateSpec, JobId,
     ModelInfo, PictureBits, RatioInfo, Request, Rgb8Image, Task, TuneStep,
 };
 use infinity_engine::{CancelBoard, EngineHandle};
@@ -53,11 +53,14 @@ impl ScriptedEngine {
         self.requests.try_recv().ok()
     }
 
-    /// The next picture the app asks for; other requests are a mistake of the test.
+    /// The next picture the app asks for; scales of older ones are passed over, other requests are a mistake of the test.
     pub fn job(&self) -> Option<(JobId, GenerateSpec)> {
-        match self.task()? {
-            (job, Task::Generate(spec)) => Some((job, spec)),
-            _ => None,
+        loop {
+            match self.task()? {
+                (job, Task::Generate(spec)) => return Some((job, spec)),
+                (_, Task::Rebuild(_)) => {}
+                _ => return None,
+            }
         }
     }
 
@@ -173,7 +176,11 @@ impl ScriptedEngine {
         }
         let (width, height) = size_of(spec);
         self.tell(Event::ImageDone {
-            doubt: None,
+            doubt: Some(Doubt {
+                width: 4,
+                height: 4,
+                values: (0..16).map(|place| place * 10).collect(),
+            }),
             job,
             image: paint(width, height, spec.seed),
             spec: GenerateSpec {
@@ -183,6 +190,33 @@ impl ScriptedEngine {
             elapsed_secs: 1.44,
             preview_share: 0.1,
         });
+    }
+
+    /// Draws some of the drafts of a job.
+    pub fn draw_drafts(
+        &self,
+        job: JobId,
+        spec: &GenerateSpec,
+        indices: std::ops::Range<usize>,
+        scales: usize,
+    ) {
+        for index in indices {
+            let (h, w) = schedule_of(spec)[scales - 1];
+            let seed = spec.seed + index as u64;
+            let grids = schedule_of(spec).into_iter().take(scales).collect();
+            self.tell(Event::DraftDone {
+                job,
+                index,
+                image: paint(w as u32 * 8, h as u32 * 8, seed),
+                spec: GenerateSpec {
+                    keep: scales,
+                    seed,
+                    bits: Some(Box::new(PictureBits::new(1, grids, &[]))),
+                    scale_count: Some(GRIDS.len()),
+                    ..spec.clone()
+                },
+            });
+        }
     }
 
     /// Says that a job failed.

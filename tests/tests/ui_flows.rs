@@ -296,7 +296,7 @@ fn a_dropped_stranger_is_refused_in_words() {
     let path = desk.folder.path().join("notes.png");
     std::fs::write(&path, "not a picture").unwrap();
     desk.drop_file(&path);
-    desk.wait_until(|desk| desk.sees("This is not a PNG picture"));
+    desk.wait_until(|desk| desk.sees("This picture cannot be used"));
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! A panel reads [`UiState`] and pushes [`Command`]s; it changes nothing else
 //! and knows no other panel.
 
+pub mod drafts;
+pub mod edit;
+pub mod fine;
 pub mod messages;
 pub mod preview;
 pub mod prompt;

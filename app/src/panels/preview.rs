@@ -4,7 +4,7 @@
 //! decided by [`UiState`].
 
 use eframe::egui::{self, Align2, Color32, Rect, Sense, Stroke, vec2};
-use infinity_engine::api::Rgb8Image;
+use infinity_engine::api::{Doubt, Rgb8Image};
 
 use super::Panel;
 use crate::command::Command;
@@ -40,8 +40,12 @@ impl Panel for Preview {
         let canvas = ui.max_rect();
         if let Some(shown) = shown(state) {
             let texture = self.textures.full(ui.ctx(), shown.image);
-            self.view
+            let (_, place) = self
+                .view
                 .ui(ui, canvas, texture, shown.size_px, &shown.label);
+            if let Some(doubt) = doubt_of(state) {
+                doubt_ui(ui, canvas, place, doubt);
+            }
         } else {
             self.empty_ui(ui, canvas, state, commands);
         }
@@ -149,6 +153,32 @@ fn shown(state: &UiState) -> Option<Shown<'_>> {
     })
 }
 
+/// Where the shown picture's bits were uncertain, when that is to be seen.
+fn doubt_of(state: &UiState) -> Option<&Doubt> {
+    let picture = state.shown_picture()?;
+    let wanted = state.show_doubt && state.held_scale.is_none() && state.peeked_scale.is_none();
+    picture.doubt.as_ref().filter(|_| wanted)
+}
+
+/// Lays squares over the places, the brighter the less certain.
+fn doubt_ui(ui: &egui::Ui, canvas: Rect, place: Rect, doubt: &Doubt) {
+    let painter = ui.painter_at(canvas);
+    painter.rect_filled(place, 0.0, Color32::from_black_alpha(110));
+    let most = doubt.values.iter().copied().max().unwrap_or(1).max(1);
+    let size = vec2(
+        place.width() / doubt.width.max(1) as f32,
+        place.height() / doubt.height.max(1) as f32,
+    );
+    let colour = Palette::of(ui).warn;
+    for (index, &value) in doubt.values.iter().enumerate() {
+        let (x, y) = (index % doubt.width.max(1), index / doubt.width.max(1));
+        let corner = place.min + vec2(x as f32 * size.x, y as f32 * size.y);
+        let share = f32::from(value) / f32::from(most);
+        let square = Rect::from_min_size(corner, size);
+        painter.rect_filled(square, 0.0, colour.gamma_multiply(0.8 * share * share));
+    }
+}
+
 fn drop_hint_ui(ui: &egui::Ui, canvas: Rect) {
     let palette = Palette::of(ui);
     let painter = ui.painter();
@@ -163,17 +193,13 @@ fn drop_hint_ui(ui: &egui::Ui, canvas: Rect) {
     painter.text(
         place.center(),
         Align2::CENTER_CENTER,
-        "Drop a saved picture to load its settings",
+        "Drop a picture to draw from it",
         theme::semibold(theme::HEADING),
         Color32::WHITE,
     );
     let hint = Rect::from_center_size(place.center(), vec2(1.0, 1.0));
     let hint = ui.interact(hint, ui.scope_id().with("drop hint"), Sense::hover());
     hint.widget_info(|| {
-        egui::WidgetInfo::labeled(
-            egui::Role::Label,
-            true,
-            "Drop a saved picture to load its settings",
-        )
+        egui::WidgetInfo::labeled(egui::Role::Label, true, "Drop a picture to draw from it")
     });
 }

@@ -2,7 +2,7 @@
 
 use eframe::egui::{self, Align, Layout, RichText, TextEdit, Ui, vec2};
 
-use super::{Panel, tooltip};
+use super::{Panel, fine, tooltip};
 use crate::command::Command;
 use crate::state::UiState;
 use crate::theme::{self, Palette, icons};
@@ -11,7 +11,7 @@ use crate::widgets::ratio_row;
 /// Least height of the row with the prompt.
 const ROW: f32 = 68.0;
 /// Width of the Draw button.
-const DRAW: f32 = 112.0;
+const DRAW: f32 = 132.0;
 /// Distance from a caption to its control.
 const CAPTION_GAP: f32 = 2.0;
 /// Rows the prompt grows to before it scrolls.
@@ -36,11 +36,15 @@ impl Panel for Prompt {
         ui.spacing_mut().item_spacing.y = theme::GAP;
         first_row_ui(ui, state, commands);
         self.second_row_ui(ui, state, commands);
-        if state.draft.spec.keep > 0 {
+        let starts = state.start.is_some() || state.draft.spec.keep > 0;
+        if starts && state.edit.is_none() {
             kept_ui(ui, state, commands);
         }
         if !state.draft.spec.loras.is_empty() {
             loras_ui(ui, state, commands);
+        }
+        if state.settings.fine_open {
+            fine::ui(ui, state, commands);
         }
         if state.settings.negative_open {
             negative_ui(ui, state, commands);
@@ -51,11 +55,34 @@ impl Panel for Prompt {
 /// What the next picture keeps of another one.
 fn kept_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
     ui.horizontal(|ui| {
-        let count = state.draft.spec.keep;
-        ui.label(theme::caption_text(ui, "Same layout"));
+        let most = state.scale_count().saturating_sub(1).max(1);
+        let mut count = state.draft.spec.keep;
+        let name = state
+            .start
+            .as_ref()
+            .map_or("a picture", |start| &start.name);
+        ui.label(theme::caption_text(ui, "Similar to"));
+        ui.scope(|ui| {
+            ui.set_max_width(160.0);
+            ui.add(egui::Label::new(name).truncate());
+        });
+        // Bits of a draft reach no further than it was drawn.
+        let bits = state.draft.spec.bits.as_ref();
+        let most = bits.map_or(most, |bits| bits.grids.len().min(most));
+        ui.scope(|ui| {
+            ui.spacing_mut().interact_size.y = 18.0;
+            let slider = egui::Slider::new(&mut count, 0..=most).show_value(false);
+            let slider = ui.add(slider).on_hover_text(
+                "How many of its first scales are kept: its layout, more and more of its details.",
+            );
+            if slider.accessible_name("Similarity").changed() {
+                commands.push(Command::SetKeep(count));
+            }
+        });
         ui.label(match count {
-            1 => "keeps the first scale of a picture".to_owned(),
-            count => format!("keeps the first {count} scales of a picture"),
+            0 => "keeps nothing".to_owned(),
+            1 => "keeps the first scale".to_owned(),
+            count => format!("keeps the first {count} scales"),
         });
         let off = theme::icon_button(ui, icons::CLOSE, false).accessible_name("Keep nothing");
         if off
@@ -189,17 +216,28 @@ fn buttons_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
     if draw.clicked() {
         commands.push(Command::Draw);
     }
-    let stop = egui::Button::new(Command::Stop.text());
-    let stop = ui
-        .add_enabled_ui(state.is_busy(), |ui| {
-            ui.add_sized([DRAW, theme::CONTROL], stop)
-        })
-        .inner
-        .on_hover_text(tooltip(ui, &Command::Stop))
-        .on_disabled_hover_text("Nothing is being drawn.");
-    if stop.clicked() {
-        commands.push(Command::Stop);
-    }
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = theme::STEP;
+        ui.spacing_mut().button_padding.x = theme::STEP;
+        let half = [(DRAW - theme::STEP) / 2.0, theme::CONTROL];
+        let drafts = Command::DrawDrafts;
+        let button = egui::Button::new(drafts.text());
+        let button = ui.add_enabled_ui(ready && state.edit.is_none(), |ui| {
+            ui.add_sized(half, button)
+        });
+        if button.inner.on_hover_text(drafts.tooltip()).clicked() {
+            commands.push(drafts);
+        }
+        let stop = egui::Button::new(Command::Stop.text());
+        let stop = ui
+            .add_enabled_ui(state.is_busy(), |ui| ui.add_sized(half, stop))
+            .inner
+            .on_hover_text(tooltip(ui, &Command::Stop))
+            .on_disabled_hover_text("Nothing is being drawn.");
+        if stop.clicked() {
+            commands.push(Command::Stop);
+        }
+    });
 }
 
 impl Prompt {
@@ -211,7 +249,7 @@ impl Prompt {
         ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Max), |ui| {
             ui.set_min_size(row);
             ui.spacing_mut().item_spacing.x = theme::GROUP;
-            let width = ((ui.available_width() - 340.0) / 2.0).clamp(150.0, 280.0);
+            let width = ((ui.available_width() - 420.0) / 2.0).clamp(150.0, 280.0);
             let cfg = Amount {
                 name: "Follow the prompt",
                 help: "How strictly the picture follows the prompt: classifier-free guidance (CFG). \
@@ -240,7 +278,28 @@ impl Prompt {
             let builder = egui::UiBuilder::new()
                 .max_rect(beside)
                 .layout(Layout::right_to_left(Align::Center));
-            ui.scope_builder(builder, |ui| negative_button_ui(ui, state, commands));
+            ui.scope_builder(builder, |ui| {
+                ui.spacing_mut().item_spacing.x = 0.0;
+                let spec = &state.draft.spec;
+                let leave_out = Disclosure {
+                    name: "Leave out",
+                    help: "What the picture should not show: the negative prompt.",
+                    open: state.settings.negative_open,
+                    in_use: !spec.negative_prompt.trim().is_empty(),
+                };
+                if leave_out.ui(ui) {
+                    commands.push(Command::SetNegativeOpen(!leave_out.open));
+                }
+                let fine = Disclosure {
+                    name: "By scale",
+                    help: "Guidance and looseness scale by scale, and another prompt for the details.",
+                    open: state.settings.fine_open,
+                    in_use: spec.cfg.len() > 1 || spec.tau.len() > 1 || !spec.detail_prompt.trim().is_empty(),
+                };
+                if fine.ui(ui) {
+                    commands.push(Command::SetFineOpen(!fine.open));
+                }
+            });
         });
     }
 
@@ -343,26 +402,31 @@ impl Amount {
     }
 }
 
-/// Opens and closes the field for the negative prompt.
-fn negative_button_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
-    let open = state.settings.negative_open;
-    let caret = if open {
-        icons::CARET_DOWN
-    } else {
-        icons::CARET_RIGHT
-    };
-    let in_use = !state.draft.spec.negative_prompt.trim().is_empty();
-    let mut text = RichText::new("Leave out");
-    if in_use && !open {
-        text = text.color(Palette::of(ui).accent);
-    }
-    let caret = theme::icon(caret, 12.0);
-    let button = egui::Button::new((text, caret)).frame_when_inactive(false);
-    let button = ui
-        .add(button)
-        .on_hover_text("What the picture should not show: the negative prompt.");
-    if button.accessible_name("Leave out").clicked() {
-        commands.push(Command::SetNegativeOpen(!open));
+/// Opens and closes something below.
+struct Disclosure {
+    name: &'static str,
+    help: &'static str,
+    open: bool,
+    /// Whether what is below changes the picture.
+    in_use: bool,
+}
+
+impl Disclosure {
+    /// Shows it; says whether it was clicked.
+    fn ui(&self, ui: &mut Ui) -> bool {
+        let caret = if self.open {
+            icons::CARET_DOWN
+        } else {
+            icons::CARET_RIGHT
+        };
+        let mut text = RichText::new(self.name);
+        if self.in_use && !self.open {
+            text = text.color(Palette::of(ui).accent);
+        }
+        let caret = theme::icon(caret, 12.0);
+        let button = egui::Button::new((text, caret)).frame_when_inactive(false);
+        let button = ui.add(button).on_hover_text(self.help);
+        button.accessible_name(self.name).clicked()
     }
 }
 

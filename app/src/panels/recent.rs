@@ -95,6 +95,16 @@ impl Recent {
             let name = format!("Show picture {}: {}", picture.job.0, picture.spec.prompt);
             WidgetInfo::selected(Role::Button, true, is_shown, name)
         });
+        let parent = picture.parent.and_then(|parent| state.picture(parent));
+        if let Some(parent) = parent {
+            // The family tree, one step at a time.
+            let name = theme::caption_text(ui, format!("from {}", parent.name()));
+            let link = egui::Label::new(name).truncate().sense(Sense::click());
+            let link = ui.add(link).on_hover_text("Show the picture it came from.");
+            if link.clicked() {
+                commands.push(Command::ShowPicture(parent.job));
+            }
+        }
         let clicked = response.clicked();
         response.on_hover_text(&picture.spec.prompt);
         if clicked {

@@ -5,9 +5,9 @@
 
 use eframe::egui::{self, Align, Layout, Rect, Role, Sense, WidgetInfo, vec2};
 
-use super::{Panel, secs_text, tooltip};
+use super::{Panel, edit, secs_text, tooltip};
 use crate::command::Command;
-use crate::state::{Picture, Saved, UiState, Work};
+use crate::state::{Ancestor, Bond, Picture, Saved, UiState, Work};
 use crate::theme::{self, Palette, icons};
 use crate::widgets::scale_strip::{self, Cell};
 use crate::widgets::textures::Textures;
@@ -106,7 +106,13 @@ fn progress_ui(ui: &egui::Ui, panel: Rect, work: &Work) {
 /// The line, filled from its right end.
 fn line_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
     if let Some(picture) = state.shown_picture() {
+        if state.edit.is_none() {
+            edit::open_button_ui(ui, commands);
+        }
         for command in [Command::Save, Command::ReuseSettings] {
+            if command == Command::ReuseSettings && !picture.is_drawn() {
+                continue;
+            }
             let icon = match command {
                 Command::Save => icons::SAVE,
                 _ => icons::SLIDERS,
@@ -127,13 +133,18 @@ fn line_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
                 commands.push(keep);
             }
         }
+        more_ui(ui, picture, state, commands);
         waiting_ui(ui, state, commands);
         let facts = facts(picture, state);
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
             let facts_text = egui::RichText::new(&facts).color(Palette::of(ui).dim);
             let label = ui.add(egui::Label::new(facts_text).truncate());
+            let mut more = family_text(&picture.ancestors);
             if let Saved::In(path) = &picture.saved {
-                label.on_hover_text(path.display().to_string());
+                more = format!("{}\n{more}", path.display());
+            }
+            if !more.is_empty() {
+                label.on_hover_text(more.trim_end());
             }
         });
         return;
@@ -149,6 +160,38 @@ fn line_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
         let text = egui::RichText::new(text).color(Palette::of(ui).dim);
         ui.add(egui::Label::new(text).truncate());
     });
+}
+
+/// What else can be done with the shown picture.
+fn more_ui(ui: &mut egui::Ui, picture: &Picture, state: &UiState, commands: &mut Vec<Command>) {
+    if state.edit.is_some() {
+        return;
+    }
+    let quiet = |text: &'static str| egui::Button::new(text).frame_when_inactive(false);
+    if state.held_scale.is_none() && picture.is_drawn() {
+        let half = (picture.spec.scale_count.unwrap_or(2) / 2).max(1);
+        let more = ui.add(quiet("More like this")).on_hover_text(
+            "The next pictures keep half of the scales of this one: same layout, other details.",
+        );
+        if more.clicked() {
+            commands.push(Command::KeepScales(half));
+        }
+    }
+    if picture.doubt.is_some() {
+        let shown = state.show_doubt;
+        let doubt = ui.selectable_label(shown, "Unsure");
+        let doubt = doubt.on_hover_text("Show where the model was unsure of what it drew.");
+        if doubt.clicked() {
+            commands.push(Command::SetShowDoubt(!shown));
+        }
+    }
+    if state.drafts.as_ref().is_some_and(|drafts| !drafts.open) {
+        let back = Command::SetDraftsOpen(true);
+        let button = ui.add(quiet(back.text())).on_hover_text(back.tooltip());
+        if button.clicked() {
+            commands.push(back);
+        }
+    }
 }
 
 fn waiting_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
@@ -176,6 +219,33 @@ fn progress_text(work: &Work, now: f64) -> String {
     format!("Scale {scale} of {count} · {}", secs_text(elapsed))
 }
 
+/// What a picture has of the one before it.
+fn bond_text(ancestor: &Ancestor) -> String {
+    match ancestor.bond {
+        Bond::Scales(1) => "keeps the first scale of another".to_owned(),
+        Bond::Scales(count) => format!("keeps {count} scales of another"),
+        Bond::Outside => "a part of another changed".to_owned(),
+    }
+}
+
+/// The pictures a picture came from, nearest first, a line each.
+fn family_text(ancestors: &[Ancestor]) -> String {
+    let line = |ancestor: &Ancestor| {
+        let changed = match ancestor.changed.as_slice() {
+            [] => String::new(),
+            changed => format!("; changed: {}", changed.join(", ")),
+        };
+        format!(
+            "{}: “{}”, seed {}{changed}",
+            bond_text(ancestor),
+            ancestor.prompt,
+            ancestor.seed
+        )
+    };
+    let lines: Vec<String> = ancestors.iter().map(line).collect();
+    lines.join("\n")
+}
+
 fn facts(picture: &Picture, state: &UiState) -> String {
     let image = &picture.image;
     if let Some(index) = state.peeked_scale.or(state.held_scale)
@@ -184,13 +254,20 @@ fn facts(picture: &Picture, state: &UiState) -> String {
         let count = picture.schedule.len();
         return format!("Scale {} of {count} · {columns} × {rows} tokens", index + 1);
     }
-    let mut facts = format!(
-        "{} × {} px · seed {} · {}",
-        image.width,
-        image.height,
-        picture.spec.seed,
-        secs_text(picture.elapsed_secs)
-    );
+    let mut facts = format!("{} × {} px", image.width, image.height);
+    if picture.is_drawn() {
+        facts.push_str(&format!(" · seed {}", picture.spec.seed));
+    }
+    if picture.elapsed_secs > 0.0 {
+        facts.push_str(&format!(" · {}", secs_text(picture.elapsed_secs)));
+    }
+    if let Some(nearest) = picture.ancestors.first() {
+        let generations = picture.ancestors.len();
+        facts.push_str(&format!(" · {}", bond_text(nearest)));
+        if generations > 1 {
+            facts.push_str(&format!(", {generations} generations"));
+        }
+    }
     match &picture.saved {
         Saved::No => facts.push_str(" · not saved"),
         Saved::Writing => facts.push_str(" · saving"),

@@ -161,6 +161,8 @@ fn menu_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
         commands.push(Command::SetRecentOpen(recent));
     }
     ui.separator();
+    let picture = Command::OpenPicture;
+    menu_button_ui(ui, picture.text(), picture, commands);
     let lora = Command::OpenLora;
     menu_button_ui(ui, lora.text(), lora, commands);
     let open = Command::OpenModel;

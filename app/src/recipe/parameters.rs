@@ -84,6 +84,7 @@ pub(super) fn read(text: &str) -> Option<Recipe> {
         spec,
         width,
         height,
+        ancestors: Vec::new(),
     })
 }
 

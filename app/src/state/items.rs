@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use infinity_engine::api::{GenerateSpec, JobId, Rgb8Image, Stage};
+use infinity_engine::api::{Doubt, GenerateSpec, JobId, Rgb8Image, Stage};
+
+use super::family::Ancestor;
 
 /// What the controls say; becomes a [`GenerateSpec`] when drawn.
 #[derive(Clone, Debug)]
@@ -84,6 +86,30 @@ pub struct Picture {
     pub elapsed_secs: f32,
     /// Whether it is on disk.
     pub saved: Saved,
+    /// Where its bits were uncertain, when it was drawn in this session.
+    pub doubt: Option<Doubt>,
+    /// The pictures it came from, nearest first.
+    pub ancestors: Vec<Ancestor>,
+    /// The nearest of them in the list of this session.
+    pub parent: Option<JobId>,
+}
+
+impl Picture {
+    /// A name for people: its file, or its number in this session.
+    pub fn name(&self) -> String {
+        match &self.saved {
+            Saved::In(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                name.to_string_lossy().into_owned()
+            }
+            Saved::No | Saved::Writing => format!("picture {}", self.job.0),
+        }
+    }
+
+    /// Whether it was drawn by a model, as opposed to any picture from a file.
+    pub fn is_drawn(&self) -> bool {
+        self.spec.bits.is_some()
+    }
 }
 
 /// How serious a message is.

@@ -32,7 +32,7 @@ impl Default for ImageView {
 }
 
 impl ImageView {
-    /// Shows `texture` at the size of the finished picture, whatever its own.
+    /// Shows `texture` at the size of the finished picture, whatever its own; says where it lies.
     pub fn ui(
         &mut self,
         ui: &mut Ui,
@@ -40,7 +40,7 @@ impl ImageView {
         texture: TextureId,
         size_px: (u32, u32),
         label: &str,
-    ) -> Response {
+    ) -> (Response, Rect) {
         if self.size_px != size_px {
             *self = Self {
                 size_px,
@@ -55,7 +55,7 @@ impl ImageView {
         let whole = Rect::from_min_max(egui::pos2(0.0, 0.0), egui::pos2(1.0, 1.0));
         painter.image(texture, place, whole, Color32::WHITE);
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, label));
-        response
+        (response, place)
     }
 
     fn handle_input(&mut self, ui: &Ui, response: &Response, rect: Rect) {

@@ -1,0 +1,153 @@
+//! What is set scale by scale: guidance, temperature, and a second prompt for the details.
+
+use eframe::egui::{self, TextEdit, Ui};
+
+use crate::command::Command;
+use crate::state::UiState;
+use crate::theme;
+use crate::widgets::curve;
+
+/// Most characters of a prompt.
+const MAX_CHARS: usize = 8000;
+
+/// Shows it.
+pub fn ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
+    let count = state.scale_count();
+    let spec = &state.draft.spec;
+    let (cfg, tau) = (full(&spec.cfg, count), full(&spec.tau, count));
+    ui.horizontal_top(|ui| {
+        ui.spacing_mut().item_spacing.x = theme::GROUP;
+        let width = ((ui.available_width() - 2.0 * theme::GROUP) / 3.0).clamp(150.0, 320.0);
+        ui.vertical(|ui| {
+            ui.set_width(width);
+            ui.label(theme::caption_text(ui, "Follow the prompt, scale by scale"));
+            let name = "Guidance per scale";
+            if let Some(values) = curve::ui(ui, name, &cfg, 0.0..=10.0, width) {
+                commands.push(Command::SetCfgCurve(shortest(values)));
+            }
+            ui.horizontal(|ui| {
+                ui.spacing_mut().item_spacing.x = theme::STEP;
+                for (preset, tip) in PRESETS {
+                    let base = cfg.first().copied().unwrap_or(3.0);
+                    if ui.small_button(preset).on_hover_text(tip).clicked() {
+                        let values = preset_of(preset, base, count);
+                        commands.push(Command::SetCfgCurve(shortest(values)));
+                    }
+                }
+            });
+        });
+        ui.vertical(|ui| {
+            ui.set_width(width);
+            ui.label(theme::caption_text(ui, "Looseness, scale by scale"));
+            let name = "Looseness per scale";
+            if let Some(values) = curve::ui(ui, name, &tau, 0.05..=2.0, width) {
+                commands.push(Command::SetTauCurve(shortest(values)));
+            }
+            ui.horizontal(|ui| {
+                let flat = ui.small_button("Flat");
+                let flat = flat.on_hover_text("The same for all scales.");
+                if flat.accessible_name("Flat looseness").clicked() {
+                    let first = tau.first().copied().unwrap_or(0.5);
+                    commands.push(Command::SetTauCurve(vec![first]));
+                }
+            });
+        });
+        ui.vertical(|ui| detail_ui(ui, state, count, commands));
+    });
+}
+
+/// The prompt that takes over for the details.
+fn detail_ui(ui: &mut Ui, state: &UiState, count: usize, commands: &mut Vec<Command>) {
+    let spec = &state.draft.spec;
+    ui.label(theme::caption_text(ui, "Another prompt for the details"));
+    let mut text = spec.detail_prompt.clone();
+    let field = TextEdit::singleline(&mut text)
+        .hint_text("The same prompt")
+        .char_limit(MAX_CHARS)
+        .desired_width(f32::INFINITY)
+        .min_size(egui::vec2(0.0, theme::CONTROL));
+    let field = ui.add(field).accessible_name("Prompt for the details");
+    if field.changed() {
+        commands.push(Command::SetDetailPrompt(text));
+    }
+    if spec.detail_prompt.trim().is_empty() {
+        ui.label(theme::caption_text(
+            ui,
+            "One prompt can make the layout, another one the details.",
+        ));
+        return;
+    }
+    let mut from = spec.detail_from + 1;
+    let slider = egui::Slider::new(&mut from, 1..=count).text("takes over at scale");
+    let slider = ui
+        .add(slider)
+        .on_hover_text("Coarser scales follow the first prompt.");
+    if slider
+        .accessible_name("Details take over at scale")
+        .changed()
+    {
+        commands.push(Command::SetDetailFrom(from - 1));
+    }
+}
+
+/// Guidance curves by name.
+const PRESETS: [(&str, &str); 3] = [
+    ("Flat", "The same for all scales."),
+    ("Strong start", "Much for the layout, less for the details."),
+    (
+        "Off at the end",
+        "None for the last scales, which follow what is there: livelier details.",
+    ),
+];
+
+fn preset_of(name: &str, base: f32, count: usize) -> Vec<f32> {
+    let place = |index: usize| index as f32 / (count.max(2) - 1) as f32;
+    (0..count)
+        .map(|index| match name {
+            "Strong start" => {
+                let from = (1.5 * base).min(10.0);
+                from + place(index) * (0.6 * base - from)
+            }
+            "Off at the end" if index + count.div_ceil(4) >= count => 1.0,
+            _ => base,
+        })
+        .collect()
+}
+
+/// One value per scale.
+fn full(values: &[f32], count: usize) -> Vec<f32> {
+    let last = values.last().copied().unwrap_or(1.0);
+    let list = values.iter().copied().chain(std::iter::repeat(last));
+    list.take(count).collect()
+}
+
+/// One value when all are alike.
+fn shortest(values: Vec<f32>) -> Vec<f32> {
+    match values.first() {
+        Some(first) if values.iter().all(|value| value == first) => vec![*first],
+        _ => values,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_what_they_say() {
+        assert_eq!(preset_of("Flat", 3.0, 5), [3.0; 5]);
+        assert_eq!(
+            preset_of("Off at the end", 3.0, 5),
+            [3.0, 3.0, 3.0, 1.0, 1.0]
+        );
+        let strong = preset_of("Strong start", 4.0, 5);
+        assert!(
+            strong.windows(2).all(|pair| pair[0] > pair[1]),
+            "{strong:?}"
+        );
+        assert_eq!(preset_of("Strong start", 4.0, 1), [6.0]);
+        assert_eq!(full(&[2.0], 3), [2.0; 3]);
+        assert_eq!(full(&[2.0, 3.0, 4.0], 2), [2.0, 3.0]);
+        assert_eq!(shortest(vec![2.0, 2.0]), [2.0]);
+    }
+}
