@@ -8,6 +8,7 @@ pub mod finetune;
 pub mod generate;
 pub mod import;
 pub mod kernels;
+pub mod lab;
 pub mod layers;
 pub mod lora;
 pub mod model;

@@ -15,6 +15,7 @@ mod draw;
 mod eval;
 mod finetune;
 mod import;
+mod lab;
 mod merge;
 mod models;
 mod places;
@@ -72,6 +73,7 @@ enum Command {
     Eval(eval::Args),
     Trace(trace::Args),
     Bench(bench::Args),
+    Lab(lab::Args),
 }
 
 /// Why a command did not do what was asked.
@@ -127,6 +129,7 @@ pub fn main() -> ExitCode {
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Trace(args)) => trace::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Lab(args)) => lab::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -69,6 +69,12 @@ impl Scales {
         if answer.hovered != state.peeked_scale {
             commands.push(Command::PeekScale(answer.hovered));
         }
+        if let Some(index) = answer.branched
+            && state.shown_picture().is_some_and(Picture::is_drawn)
+            && index + 1 < count
+        {
+            commands.push(Command::KeepScales(index + 1));
+        }
         if let Some(index) = answer.clicked {
             // A second click, or one on the last scale, shows the picture again.
             let is_last = index + 1 == count && state.shown_work().is_none();

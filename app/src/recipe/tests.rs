@@ -113,6 +113,10 @@ fn strange_files_are_refused_by_name() {
         &[("infinity", &serde_json::to_string(&wild).unwrap())],
         "ratio",
     );
+    wild.spec.ratio = 1.0;
+    let known = serde_json::to_string(&wild).unwrap();
+    let later = known.replacen("\"prompt\"", "\"bends\":3,\"prompt\"", 1);
+    check(&[("infinity", &later)], "bends");
     let huge = "x".repeat(MAX_TEXT_BYTES + 1);
     check(&[("parameters", &huge)], "carries no settings");
 }

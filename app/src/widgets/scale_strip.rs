@@ -31,6 +31,8 @@ pub struct Cell {
 pub struct StripResponse {
     /// The cell that was clicked.
     pub clicked: Option<usize>,
+    /// The cell that was clicked with the other button.
+    pub branched: Option<usize>,
     /// The drawn cell under the pointer.
     pub hovered: Option<usize>,
 }
@@ -52,6 +54,9 @@ pub fn ui(ui: &mut Ui, cells: &[Cell], aspect: f32) -> StripResponse {
         if cell.texture.is_some() {
             if response.clicked() {
                 answer.clicked = Some(index);
+            }
+            if response.secondary_clicked() {
+                answer.branched = Some(index);
             }
             if response.hovered() {
                 answer.hovered = Some(index);

@@ -22,6 +22,8 @@ pub struct Plan {
     pub depth: usize,
     /// Bits of the first scales that are kept of another picture, `[L, d']` each.
     pub kept: Vec<Vec<u8>>,
+    /// Whether kept scales pass through the network together; the same bits either way.
+    pub together: bool,
     /// How many scales are drawn, the kept ones among them; fewer than the schedule has for a draft.
     pub drawn: usize,
     /// The scale from which the second prompt holds.
@@ -109,6 +111,7 @@ impl Plan {
             cfg_insertion_layers: spec.cfg_insertion_layers.clone(),
             depth,
             kept: Vec::new(),
+            together: true,
             drawn: count,
             detail_from: (!spec.detail_prompt.trim().is_empty()).then_some(spec.detail_from),
             outside: None,

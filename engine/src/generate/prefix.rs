@@ -61,7 +61,8 @@ impl Run<'_> {
             let seen = tokens(0..index + 1);
             match passes.last_mut() {
                 Some(pass)
-                    if index != detail
+                    if self.plan.together
+                        && index != detail
                         && tokens(pass.start..index + 1) * seen
                             <= self.transformer.max_elements() =>
                 {

@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn coin_tosses_are_doubt_and_large_differences_are_none() {
         let tokens = of_tokens(&[0.0, 0.0, 5.0, 5.0, 0.0, 90.0, 90.0, 0.0], 2);
-        assert_eq!(tokens, [1.0, 0.0]);
+        assert!(tokens[0] == 1.0 && tokens[1] < 1e-30, "{tokens:?}");
         let one = Scale { h: 1, w: 1 };
         let two = Scale { h: 1, w: 2 };
         let doubt = over_scales(&[(one, vec![0.5]), (two, tokens)]).unwrap();

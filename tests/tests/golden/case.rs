@@ -152,6 +152,7 @@ impl Case {
         Plan {
             depth: size(&self.config["transformer"]["depth"]),
             drawn: schedule.scales.len(),
+            together: true,
             detail_from: None,
             outside: None,
             schedule,

@@ -1,0 +1,81 @@
+//! `infinity lab`: studies that the documentation quotes, to be made again.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use infinity_engine::api::DeviceChoice;
+use infinity_engine::device;
+use infinity_engine::generate::Bundle;
+use infinity_engine::lab::{CostReport, Effort, PowersReport};
+use serde::Serialize;
+
+use super::{CliError, models, values};
+
+/// Measure what a model that draws in scales can do; prints tables.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  infinity lab powers                 what each scale locks, masks, larger canvases, pictures from pictures
+  infinity lab cost --scales 7        drafts and branches against a picture drawn in one go")]
+pub(super) struct Args {
+    /// The study.
+    study: Study,
+    /// Only enough cases to see that every arm runs.
+    #[arg(long)]
+    quick: bool,
+    /// Seed of cases and pictures.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Number of scales (`cost` only); the model's own when left out.
+    #[arg(long, value_name = "N")]
+    scales: Option<usize>,
+    /// Also write the figures to this JSON file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Model folder; `$INFINITY_MODEL` or the starter when left out.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Where to compute: auto, gpu, gpu:N, cpu or software.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
+    device: DeviceChoice,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Study {
+    Powers,
+    Cost,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let folder = models::find_or_say(args.model.as_deref())?;
+    let device = device::open(args.device)?;
+    let bundle = Bundle::open(&folder, &device)?;
+    let effort = if args.quick {
+        Effort::quick(args.seed)
+    } else {
+        Effort::whole(args.seed)
+    };
+    match args.study {
+        Study::Powers => {
+            let mut progress = |what: &str| eprintln!("{what} …");
+            let report = PowersReport::measure(&bundle, effort, &mut progress)?;
+            print!("{report}");
+            write(args, &report)
+        }
+        Study::Cost => {
+            let report = CostReport::measure(&bundle, args.scales, effort)?;
+            print!("{report}");
+            write(args, &report)
+        }
+    }
+}
+
+fn write(args: &Args, report: &impl Serialize) -> Result<(), CliError> {
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(report).context("writing the figures")?;
+        std::fs::write(path, text)
+            .with_context(|| format!("the figures cannot be written: {path:?}"))?;
+    }
+    Ok(())
+}

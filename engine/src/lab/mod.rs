@@ -1,0 +1,67 @@
+//! Studies: what a model that draws in scales can do, measured on the starter, as tables that anyone can make again.
+
+mod cost;
+mod measures;
+mod powers;
+mod table;
+
+pub use cost::{Branch, CostReport, Drafts};
+pub use powers::{Layout, Likeness, Masks, Outpaint, PowersReport};
+pub use table::Table;
+
+use crate::api::EngineError;
+use crate::generate::{Bundle, Outcome, Plan, ScaleView, Texts, Watcher, generate};
+use crate::vae::bsq::ResidualSum;
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Cases of every arm.
+    pub cases: usize,
+    /// Seed of cases and pictures.
+    pub seed: u64,
+}
+
+impl Effort {
+    /// Enough for the numbers in the documentation.
+    pub fn whole(seed: u64) -> Self {
+        Self { cases: 50, seed }
+    }
+
+    /// Enough to see that every arm runs.
+    pub fn quick(seed: u64) -> Self {
+        Self { cases: 3, seed }
+    }
+}
+
+/// Bits of every scale of one picture.
+type ScalesOfBits = Vec<Vec<u8>>;
+
+/// Hears of nothing and keeps the bits.
+#[derive(Default)]
+struct Bits {
+    rows: Vec<ScalesOfBits>,
+}
+
+impl Watcher for Bits {
+    fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
+        self.rows.resize(view.bits.len(), Vec::new());
+        for (row, bits) in self.rows.iter_mut().zip(view.bits) {
+            row.push(bits.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Draws `plan`; gives sums and bits.
+fn drawn(
+    bundle: &Bundle,
+    texts: &Texts,
+    plan: &Plan,
+) -> Result<(Vec<ResidualSum>, Vec<ScalesOfBits>), EngineError> {
+    let mut bits = Bits::default();
+    match generate(&bundle.transformer, texts, plan, &mut bits)? {
+        Outcome::Done(sums) => Ok((sums, bits.rows)),
+        Outcome::Cancelled => Err(EngineError::internal("drawing stopped by nobody")),
+    }
+}

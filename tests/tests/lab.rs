@@ -1,0 +1,53 @@
+//! Every study runs to its end in its quick form, with a finite figure in every place.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::path::Path;
+
+use infinity_engine::api::DeviceChoice;
+use infinity_engine::device;
+use infinity_engine::generate::Bundle;
+use infinity_engine::lab::{CostReport, Effort, PowersReport};
+use serde_json::Value;
+
+fn starter() -> Bundle {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+    Bundle::open(&folder, &device::open(DeviceChoice::Cpu).unwrap()).unwrap()
+}
+
+/// Counts the figures; none may be missing, which is how JSON writes what is not finite.
+fn figures(value: &Value) -> usize {
+    match value {
+        Value::Null => panic!("a figure is not finite"),
+        Value::Number(_) => 1,
+        Value::Array(list) => list.iter().map(figures).sum(),
+        Value::Object(map) => map.values().map(figures).sum(),
+        Value::Bool(_) | Value::String(_) => 0,
+    }
+}
+
+#[test]
+fn powers_are_measured() {
+    let report = PowersReport::measure(&starter(), Effort::quick(1), &mut |_| {}).unwrap();
+    assert!(figures(&serde_json::to_value(&report).unwrap()) > 60);
+    let scales = report.layout.len();
+    assert_eq!((scales, report.likeness.len()), (5, 5));
+    // What follows from how it is made, whatever the weights: bytes outside, and likeness that grows.
+    assert!(report.masks.iter().all(|row| row.outside_same == 1.0));
+    assert!(report.likeness[4].psnr > report.likeness[0].psnr);
+    assert!(report.to_string().contains("plain teacher forcing"));
+}
+
+#[test]
+fn costs_are_measured() {
+    let report = CostReport::measure(&starter(), None, Effort::quick(1)).unwrap();
+    assert!(figures(&serde_json::to_value(&report).unwrap()) > 60);
+    let by_tokens: Vec<f32> = report.drafts[..4].iter().map(|row| row.by_tokens).collect();
+    assert!(by_tokens.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!(report.branches.len(), 5);
+    assert!(report.to_string().contains("one after the other"));
+}
