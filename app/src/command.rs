@@ -72,6 +72,14 @@ pub enum Command {
     SetTeach(Box<TuneWish>),
     /// Teach the model the pictures of the folder.
     Teach,
+    /// Pause teaching, or go on.
+    PauseTeaching(bool),
+    /// Put other words for some in all captions of the folder.
+    ReplaceWords(String, String),
+    /// Make sentences of captions that are lists of tags.
+    TagsToSentences,
+    /// Put a LoRA on or off without forgetting its strength.
+    SetLoraOn(usize, bool),
     /// Stop teaching and keep what was learned.
     StopTeaching,
     /// Keep this many first scales of the shown picture for the next one; 0 for none.
@@ -145,6 +153,8 @@ impl Command {
             Self::ChooseTeachFolder => "Choose pictures…",
             Self::Teach => "Teach",
             Self::StopTeaching => "Stop and keep",
+            Self::PauseTeaching(true) => "Pause",
+            Self::PauseTeaching(false) => "Go on",
             Self::KeepScales(_) => "Keep up to here",
             Self::DrawDrafts => "Drafts",
             Self::SetEditOpen(true) => "Change a part",
@@ -169,7 +179,10 @@ impl Command {
             Self::Save => "Save the shown picture as a PNG file with its settings inside.",
             Self::ReuseSettings => "Load the prompt, seed and sliders of the shown picture.",
             Self::ChooseTeachFolder => "Choose a folder with pictures and their captions.",
-            Self::Teach => "Teach the model these pictures. Drawing waits until it is done.",
+            Self::Teach => {
+                "Teach the model these pictures. It can draw meanwhile, between two steps."
+            }
+            Self::PauseTeaching(_) => "Teach no further for the moment; drawing is quicker then.",
             Self::StopTeaching => "Stop now. What was learned is kept and can be taught on later.",
             Self::KeepScales(_) => {
                 "The next picture starts from this scale of this one: same layout, other details."

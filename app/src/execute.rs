@@ -109,7 +109,19 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
         Command::ChooseTeachFolder => hands.tasks.ask(Ask::TeachFolder, None, ""),
         Command::LookThrough(folder) => look_through(folder, state, hands),
         Command::SetCaption(picture, words) => {
-            hands.tasks.push(FileJob::WriteCaption { picture, words });
+            hands
+                .tasks
+                .push(FileJob::WriteCaptions(vec![(picture, words)]));
+        }
+        Command::ReplaceWords(find, with) => {
+            rewrite(state, hands, |words| words.replace(&find, &with));
+        }
+        Command::TagsToSentences => rewrite(state, hands, sentence),
+        Command::PauseTeaching(paused) => {
+            if let Some(lesson) = &mut state.teach.lesson {
+                lesson.paused = paused;
+                hands.engine.pause(lesson.job, paused);
+            }
         }
         Command::SetTeach(wish) => state.teach.wish = *wish,
         Command::Teach => teach(state, hands),
@@ -143,6 +155,14 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
         Command::SetLoraStrength(index, strength) => {
             if let Some(lora) = state.draft.spec.loras.get_mut(index) {
                 lora.strength = strength;
+            }
+        }
+        Command::SetLoraOn(index, on) => {
+            if let Some(lora) = state.draft.spec.loras.get(index) {
+                state.draft.loras_off.retain(|path| *path != lora.path);
+                if !on {
+                    state.draft.loras_off.push(lora.path.clone());
+                }
             }
         }
         Command::TakeOffLora(index) => {
@@ -180,6 +200,8 @@ fn ready_wish(state: &mut UiState) -> Option<GenerateSpec> {
     spec.prompt = spec.prompt.trim().to_owned();
     spec.negative_prompt = spec.negative_prompt.trim().to_owned();
     spec.detail_prompt = spec.detail_prompt.trim().to_owned();
+    let off = &state.draft.loras_off;
+    spec.loras.retain(|lora| !off.contains(&lora.path));
     if spec.detail_prompt.is_empty() {
         spec.detail_from = 0;
     }
@@ -247,6 +269,40 @@ fn look_through(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
     }
 }
 
+/// Writes other words beside all pictures whose words `change` changes.
+fn rewrite(state: &mut UiState, hands: &Hands<'_>, change: impl Fn(&str) -> String) {
+    let pictures = state.teach.found.iter().flat_map(|found| &found.pictures);
+    let changed = pictures.map(|one| (one, change(&one.words)));
+    let list: Vec<_> = changed
+        .filter(|(one, words)| *words != one.words)
+        .map(|(one, words)| (one.path.clone(), words))
+        .collect();
+    let text = match list.len() {
+        0 => "No caption is changed by this.".to_owned(),
+        1 => "One caption is changed.".to_owned(),
+        count => format!("{count} captions are changed."),
+    };
+    state.tell(Tone::Note, text);
+    if !list.is_empty() {
+        hands.tasks.push(FileJob::WriteCaptions(list));
+    }
+}
+
+/// A list of tags, `a_red_house, hills, at night`, as a sentence; other text as it is.
+fn sentence(words: &str) -> String {
+    let mut tags: Vec<String> = Vec::new();
+    for tag in words.split(',') {
+        let tag = tag.trim().replace('_', " ");
+        if !tag.is_empty() && !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    match tags.as_slice() {
+        [] | [_] => words.trim().to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 fn teach(state: &mut UiState, hands: &Hands<'_>) {
     let mut wish = state.teach.wish.clone();
     wish.name = wish.name.trim().to_owned();
@@ -267,6 +323,7 @@ fn teach(state: &mut UiState, hands: &Hands<'_>) {
                 prompts: Vec::new(),
                 samples: Vec::new(),
                 stopping: false,
+                paused: false,
                 running: true,
                 done: None,
             });
@@ -354,7 +411,7 @@ pub fn file_done(result: FileResult, state: &mut UiState, hands: &Hands<'_>) {
             image,
             recipe,
         } => powers::picture_read(&path, image, recipe.map(|recipe| *recipe), state, hands),
-        FileResult::CaptionWritten => {
+        FileResult::CaptionsWritten => {
             let folder = state.teach.wish.data.clone();
             look_through(folder, state, hands);
         }
@@ -386,4 +443,19 @@ fn keep_settings(before: &crate::settings::Settings, state: &UiState, hands: &Ha
 pub(crate) fn random_seed() -> u64 {
     let hash = std::hash::RandomState::new().build_hasher().finish();
     hash % (1 << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn tags_become_sentences() {
+        assert_eq!(
+            sentence("red_house, hills,  hills , at night"),
+            "red house, hills and at night"
+        );
+        assert_eq!(sentence("a boat at sea"), "a boat at sea");
+        assert_eq!(sentence(" , "), ",");
+    }
 }

@@ -96,6 +96,7 @@ impl UiState {
             draft: Draft {
                 spec: GenerateSpec::new("", 1),
                 roll_seed: true,
+                loras_off: Vec::new(),
             },
             waiting: VecDeque::new(),
             work: None,

@@ -41,13 +41,8 @@ pub enum FileJob {
         /// Its recipe.
         recipe: Box<Recipe>,
     },
-    /// Write the words beside a picture, in its `.txt` file.
-    WriteCaption {
-        /// The picture.
-        picture: PathBuf,
-        /// The words.
-        words: String,
-    },
+    /// Write the words beside pictures, each in its `.txt` file.
+    WriteCaptions(Vec<(PathBuf, String)>),
     /// Read a picture and its recipe, when it has one.
     ReadPicture(PathBuf),
     /// Write the preferences.
@@ -102,8 +97,8 @@ pub enum FileResult {
         /// Its recipe, when it was drawn by a program that leaves one.
         recipe: Option<Box<Recipe>>,
     },
-    /// Words were written beside a picture.
-    CaptionWritten,
+    /// Words were written beside pictures.
+    CaptionsWritten,
     /// A job without a picture failed.
     Failed {
         /// What happened and what to do.
@@ -276,18 +271,7 @@ fn run(job: FileJob) -> Option<FileResult> {
                 },
             }
         }
-        FileJob::WriteCaption { picture, words } => {
-            let path = picture.with_extension("txt");
-            match write_beside(&path, words.trim().as_bytes()) {
-                Ok(()) => FileResult::CaptionWritten,
-                Err(error) => FileResult::Failed {
-                    message: format!(
-                        "The caption could not be saved ({error}). Choose a folder that can be written to: {}",
-                        path.display()
-                    ),
-                },
-            }
-        }
+        FileJob::WriteCaptions(list) => write_captions(&list),
         FileJob::ReadPicture(path) => match read_picture(&path) {
             Ok((image, recipe)) => FileResult::PictureRead {
                 path,
@@ -306,6 +290,21 @@ fn run(job: FileJob) -> Option<FileResult> {
             }
         }
     })
+}
+
+fn write_captions(list: &[(PathBuf, String)]) -> FileResult {
+    for (picture, words) in list {
+        let path = picture.with_extension("txt");
+        if let Err(error) = write_beside(&path, words.trim().as_bytes()) {
+            return FileResult::Failed {
+                message: format!(
+                    "The caption could not be saved ({error}). Choose a folder that can be written to: {}",
+                    path.display()
+                ),
+            };
+        }
+    }
+    FileResult::CaptionsWritten
 }
 
 /// A picture and its recipe, when it has one; the error is a sentence for the user.

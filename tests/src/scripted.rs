@@ -146,6 +146,11 @@ impl ScriptedEngine {
         self.cancels.is_cancelled(job)
     }
 
+    /// Whether the app paused this lesson.
+    pub fn is_paused(&self, job: JobId) -> bool {
+        self.cancels.is_paused(job)
+    }
+
     /// Starts a job.
     pub fn start(&self, job: JobId, spec: &GenerateSpec) {
         let size_px = size_of(spec);

@@ -78,6 +78,7 @@ fn tune(config: &FinetuneConfig, data: &Path, out: &Path, resume: bool, stop: u6
                 losses.push(line.loss);
             }
         },
+        &mut |_| {},
     )
     .unwrap();
     losses

@@ -160,3 +160,79 @@ fn a_folder_is_taught_and_drawn_with() {
     assert!(picture(&engine, |_| {}) == plain);
     engine.shut_down().unwrap();
 }
+
+/// Pictures are drawn between two steps of a lesson, and while it is paused; they are those drawn without it, and the
+/// lesson ends in the same LoRA.
+#[test]
+fn pictures_are_drawn_during_a_lesson() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    tiny(&model);
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x as u8 * 2, y as u8, 90]))
+        .save(data.join("a.png"))
+        .unwrap();
+    let engine = engine(&model);
+    let wish = |name: &str| TuneWish {
+        data: data.clone(),
+        out: folder.path().join(name),
+        name: name.to_owned(),
+        steps: 40,
+        batch: 2,
+        rank: 2,
+        prior: 0.0,
+        save_every: 20,
+        ..TuneWish::default()
+    };
+    let plain = picture(&engine, |_| {});
+    let job = engine.run(Task::Tune(wish("alone"))).unwrap();
+    lessons_of(&engine, job, u64::MAX);
+    let lesson = engine.run(Task::Tune(wish("watched"))).unwrap();
+    let (mut drawn, mut paused_at, mut done) = (Vec::new(), None, false);
+    let ask = || {
+        engine
+            .run(Task::Generate(GenerateSpec::new("a bowl of cherries", 5)))
+            .unwrap()
+    };
+    let mut asked = Vec::new();
+    while !done {
+        match engine.wait_event().expect("the engine is there") {
+            Event::TuneStepDone { step, .. } => {
+                if step.step == 5 {
+                    asked.push(ask());
+                }
+                if step.step == 10 && paused_at.is_none() {
+                    engine.pause(lesson, true);
+                    asked.push(ask());
+                    paused_at = Some(step.step);
+                }
+                assert!(
+                    step.step <= 16 || drawn.len() == 2,
+                    "it goes on only when told"
+                );
+            }
+            Event::ImageDone { job, image, .. } => {
+                drawn.push((job, image.pixels.to_vec()));
+                if drawn.len() == 2 {
+                    engine.pause(lesson, false);
+                }
+            }
+            Event::TuneDone { step, .. } => {
+                assert_eq!(step, 40);
+                done = true;
+            }
+            Event::Failed { error, .. } => panic!("{error}"),
+            _ => {}
+        }
+    }
+    let expected: Vec<_> = asked.into_iter().map(|job| (job, plain.clone())).collect();
+    assert!(drawn == expected, "two pictures, as without a lesson");
+    let file =
+        |name: &str| std::fs::read(folder.path().join(name).join("lora.safetensors")).unwrap();
+    let tensors = |bytes: &[u8]| {
+        bytes[8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize..].to_vec()
+    };
+    assert!(tensors(&file("alone")) == tensors(&file("watched")));
+    engine.shut_down().unwrap();
+}

@@ -42,6 +42,11 @@ fn a_folder_of_pictures_is_taught_and_used() {
     desk.harness.run();
     desk.assert_sees("Step 60 of 300");
     desk.assert_sees("After 50 steps");
+    desk.click("Pause");
+    assert!(desk.engine.is_paused(job));
+    desk.assert_sees("Paused");
+    desk.click("Go on");
+    assert!(!desk.engine.is_paused(job));
     desk.click("Stop and keep");
     assert!(desk.engine.is_cancelled(job));
     desk.assert_sees("what was learned is kept");
@@ -129,4 +134,40 @@ fn captions_are_written_in_place() {
         .task()
         .expect("the folder is looked through again");
     assert!(matches!(task, Task::LookThrough { .. }), "{task:?}");
+}
+
+/// Words are replaced in all captions, and lists of tags become sentences.
+#[test]
+fn all_captions_are_changed_together() {
+    let mut desk = Desk::ready();
+    let data = desk.folder.path().join("mills");
+    std::fs::create_dir(&data).unwrap();
+    desk.drop_file(&data);
+    let (job, _) = desk.engine.task().expect("the folder is looked through");
+    desk.engine.find_pictures_in(&data, job, 3);
+    desk.harness.run();
+    for (label, text) in [
+        ("Words to look for", "windmill"),
+        ("Words to put there", "mill"),
+    ] {
+        desk.harness.get_by_label(label).focus();
+        desk.harness.run();
+        desk.harness.get_by_label(label).type_text(text);
+        desk.harness.run();
+    }
+    desk.click("Replace in all captions");
+    let caption = |desk: &Desk, index: usize| {
+        std::fs::read_to_string(desk.folder.path().join(format!("mills/{index:02}.txt")))
+    };
+    desk.wait_until(|desk| caption(desk, 2).is_ok());
+    desk.assert_sees("3 captions are changed");
+    assert_eq!(
+        caption(&desk, 0).unwrap(),
+        "a red mill on the left, green hills, number 0"
+    );
+    let (job, _) = desk.engine.task().expect("and looked through again");
+    desk.engine.find_pictures_in(&data, job, 3);
+    desk.harness.run();
+    desk.click("Tags to sentences");
+    desk.wait_until(|desk| caption(desk, 2).is_ok_and(|text| text.contains(" and number 2")));
 }

@@ -168,6 +168,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
                 );
             }
         },
+        &mut |_| {},
     )?;
     let (file, steps) = (out.join("lora.safetensors"), config.steps);
     if made < steps {

@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         out,
         &limits,
         &mut |progress| match progress {
-            Progress::Samples { .. } => {}
+            Progress::Step | Progress::Samples { .. } => {}
             Progress::Captions { step, loss, right } => {
                 println!(
                     "captions, step {step}: loss {loss:.4}, {:.1} % of questions answered right",

@@ -106,8 +106,15 @@ fn loras_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
                 Some(folder) if stem == "lora" => folder.to_string_lossy(),
                 _ => stem,
             };
-            ui.label(name.as_ref())
-                .on_hover_text(lora.path.display().to_string());
+            let mut on = !state.draft.loras_off.contains(&lora.path);
+            let tip = format!(
+                "{}\nOff and on again, with the seed held, shows what it does.",
+                lora.path.display()
+            );
+            let toggle = ui.checkbox(&mut on, name.as_ref()).on_hover_text(tip);
+            if toggle.changed() {
+                commands.push(Command::SetLoraOn(index, on));
+            }
             let mut strength = lora.strength;
             let value = egui::DragValue::new(&mut strength)
                 .range(-2.0..=2.0)

@@ -33,6 +33,9 @@ pub struct TeachView {
     textures: Textures,
     /// Words being typed, and the picture they are for.
     typed: Option<(PathBuf, String)>,
+    /// What to look for in all captions, and what to put there.
+    find: String,
+    replace: String,
 }
 
 impl Panel for TeachSettings {
@@ -215,8 +218,24 @@ fn buttons_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
             commands.push(Command::StopTeaching);
         }
     });
-    if let Some(lesson) = &teach.lesson {
-        ui.label(theme::caption_text(ui, progress_text(lesson)));
+    let Some(lesson) = &teach.lesson else {
+        return;
+    };
+    if lesson.running && !lesson.stopping {
+        let pause = Command::PauseTeaching(!lesson.paused);
+        let button = ui.button(pause.text()).on_hover_text(pause.tooltip());
+        if button.clicked() {
+            commands.push(pause);
+        }
+    }
+    ui.label(theme::caption_text(ui, progress_text(lesson)));
+    if lesson.is_overfit() {
+        ui.horizontal_wrapped(|ui| {
+            ui.label(theme::icon(icons::WARNING, 14.0).color(palette.warn));
+            ui.label(
+                "The pictures are known by heart: more steps only copy them. Stop and keep, or take fewer steps next time.",
+            );
+        });
     }
 }
 
@@ -227,6 +246,7 @@ fn progress_text(lesson: &Lesson) -> String {
     match (lesson.steps.last(), lesson.running) {
         (None, true) => "Looking at the pictures…".to_owned(),
         (_, false) => "Nothing was learned.".to_owned(),
+        (Some(_), true) if lesson.paused => "Paused. Pictures can be drawn.".to_owned(),
         (Some(_), true) if lesson.stopping => "Stopping; what was learned is kept.".to_owned(),
         (Some(step), true) => format!(
             "Step {} of {}, {:.0} pictures a second, {} left",
@@ -325,6 +345,7 @@ impl TeachView {
         ui.label(format!(
             "{count} pictures, {captioned} with words to learn them by"
         ));
+        self.all_words_ui(ui, commands);
         let palette = Palette::of(ui);
         for finding in &found.findings {
             let name = finding
@@ -353,6 +374,32 @@ impl TeachView {
                         self.words_ui(ui, picture, commands);
                     });
                 });
+            }
+        });
+    }
+
+    /// What is done to the words of all pictures.
+    fn all_words_ui(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) {
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = theme::GAP;
+            for (text, hint, name) in [
+                (&mut self.find, "words", "Words to look for"),
+                (&mut self.replace, "other words", "Words to put there"),
+            ] {
+                let field = egui::TextEdit::singleline(text).hint_text(hint).desired_width(120.0);
+                ui.add(field).accessible_name(name);
+            }
+            let ready = !self.find.is_empty();
+            let replace = ui.add_enabled(ready, egui::Button::new("Replace in all captions"));
+            if replace.clicked() {
+                let (find, with) = (self.find.clone(), self.replace.clone());
+                commands.push(Command::ReplaceWords(find, with));
+            }
+            let tags = ui.button("Tags to sentences").on_hover_text(
+                "Captions that are lists of tags become sentences, which the text encoder reads better.",
+            );
+            if tags.clicked() {
+                commands.push(Command::TagsToSentences);
             }
         });
     }

@@ -13,6 +13,8 @@ pub struct Draft {
     pub spec: GenerateSpec,
     /// Whether every picture gets a new seed.
     pub roll_seed: bool,
+    /// LoRAs of the wish that are off for the moment.
+    pub loras_off: Vec<std::path::PathBuf>,
 }
 
 /// The picture being drawn.

@@ -85,10 +85,31 @@ pub struct Lesson {
     pub samples: Vec<(u64, Vec<Rgb8Image>)>,
     /// Whether the user has asked to stop it.
     pub stopping: bool,
+    /// Whether it waits.
+    pub paused: bool,
     /// Whether it goes on.
     pub running: bool,
     /// Updates made in all and asked for, when it is over.
     pub done: Option<(u64, u64)>,
+}
+
+/// Bits of a picture right beyond this share are known by heart.
+const BY_HEART: f32 = 0.985;
+/// Steps told that are looked at.
+const LOOKED_AT: usize = 5;
+
+impl Lesson {
+    /// Whether the pictures are known by heart, so that more steps only copy them: nearly all bits are right, over
+    /// the last steps told and all scales.
+    pub fn is_overfit(&self) -> bool {
+        let last = self.steps.iter().rev().take(LOOKED_AT);
+        let bits: Vec<f32> = last
+            .flat_map(|step| step.bit_accuracy.iter().copied())
+            .collect();
+        self.steps.len() >= LOOKED_AT
+            && !bits.is_empty()
+            && bits.iter().sum::<f32>() / bits.len() as f32 > BY_HEART
+    }
 }
 
 /// All about teaching.
@@ -179,7 +200,33 @@ impl Teach {
 
 #[cfg(test)]
 mod tests {
-    use super::{Preset, TuneWish};
+    use super::{JobId, Lesson, Preset, TuneStep, TuneWish};
+
+    #[test]
+    fn pictures_known_by_heart_are_noticed() {
+        let lesson = |share: f32| Lesson {
+            job: JobId(1),
+            steps: vec![
+                TuneStep {
+                    bit_accuracy: vec![share; 5],
+                    ..TuneStep::default()
+                };
+                6
+            ],
+            prompts: Vec::new(),
+            samples: Vec::new(),
+            stopping: false,
+            paused: false,
+            running: true,
+            done: None,
+        };
+        assert!(lesson(0.99).is_overfit() && !lesson(0.95).is_overfit());
+        let begun = Lesson {
+            steps: Vec::new(),
+            ..lesson(1.0)
+        };
+        assert!(!begun.is_overfit());
+    }
 
     #[test]
     fn presets_are_recognised() {

@@ -43,6 +43,7 @@ const SAMPLES: usize = 8;
 
 /// Trains a LoRA for the model in `model` on the pictures of `collection`; `out` receives `lora.safetensors`, a
 /// checkpoint, a log, sheets of samples and the features. Gives the number of updates that were made in all.
+/// `between` is called after every update with the model, which may draw meanwhile.
 ///
 /// # Errors
 /// [`EngineError::BadSetting`] for a configuration without sense, file errors with their path,
@@ -55,6 +56,7 @@ pub fn run(
     out: &Path,
     limits: &Limits<'_>,
     progress: &mut dyn FnMut(&Progress),
+    between: &mut dyn FnMut(&mut Bundle),
 ) -> Result<u64, EngineError> {
     let mut config = config.clone();
     if device.info.kind != DeviceKind::Cpu {
@@ -138,6 +140,12 @@ pub fn run(
         subject.save_sheet(0)?;
     }
     let mut with_samples = |told: &Progress| {
+        if matches!(told, Progress::Step) {
+            if let Ok(mut saver) = subject.saver() {
+                between(saver.bundle);
+            }
+            return;
+        }
         progress(told);
         subject.tell_samples(progress);
     };
@@ -407,7 +415,7 @@ impl<'a> Tuning<'a> {
         let worn: Vec<(&Lora, f32)> = lora.iter().map(|lora| (lora, 1.0)).collect();
         lora::put_on(&mut saver.bundle.transformer, &worn);
         let drawn = saver.draw();
-        lora::put_on(&mut saver.bundle.transformer, &[]);
+        saver.bundle.wear(&[])?;
         let images = drawn?;
         let told = Progress::Samples {
             step,

@@ -44,6 +44,11 @@ impl Link {
         self.closed.get() || self.cancels.is_cancelled(job)
     }
 
+    /// Whether a job is to wait.
+    pub(super) fn is_paused(&self, job: JobId) -> bool {
+        self.cancels.is_paused(job)
+    }
+
     /// Whether the app is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.get()

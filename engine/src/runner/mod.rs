@@ -153,6 +153,11 @@ impl EngineHandle {
         self.cancels.cancel(job);
     }
 
+    /// Pauses a lesson, or has it go on; pictures are drawn meanwhile. Takes effect after one step.
+    pub fn pause(&self, job: JobId, paused: bool) {
+        self.cancels.pause(job, paused);
+    }
+
     /// The next event, if one is there.
     pub fn try_event(&self) -> Option<Event> {
         self.events.try_recv().ok()

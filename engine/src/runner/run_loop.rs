@@ -1,24 +1,31 @@
 //! What the engine thread does: opens, loads, serves, survives.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 use crossbeam_channel::Receiver;
 
 use super::Previews;
 use super::link::Link;
-use super::studio::Studio;
+use super::studio::{Notes, Studio};
 use super::tuning;
 use crate::api::{DeviceChoice, DeviceKind, EngineError, Event, JobId, Request, Task};
 use crate::device::{self, OpenDevice};
 use crate::generate::Bundle;
 
+/// How often a paused lesson looks whether it goes on.
+const PAUSE_LOOK: Duration = Duration::from_millis(50);
+
 /// The state of the engine thread. Everything in it is freed when the thread ends.
 pub(super) struct Engine {
     link: Link,
     previews: Previews,
-    studio: Option<Studio>,
+    model: Option<(Bundle, Notes)>,
+    /// What was asked for during a lesson and has to wait for its end.
+    later: VecDeque<Request>,
 }
 
 impl Engine {
@@ -26,7 +33,8 @@ impl Engine {
         Self {
             link,
             previews,
-            studio: None,
+            model: None,
+            later: VecDeque::new(),
         }
     }
 
@@ -51,13 +59,16 @@ impl Engine {
         {
             self.load(&folder, &device);
         }
-        while !self.link.is_closed()
-            && let Ok(request) = requests.recv()
-        {
+        while !self.link.is_closed() {
+            let next = match self.later.pop_front() {
+                Some(waiting) => Ok(waiting),
+                None => requests.recv(),
+            };
+            let Ok(request) = next else { break };
             match request {
                 Request::LoadModel { folder } => self.load(&folder, &device),
                 Request::Run { job, task } => {
-                    self.serve(job, &task, &device);
+                    self.serve(job, &task, &device, requests);
                     self.link.forget(job);
                 }
             }
@@ -73,19 +84,25 @@ impl Engine {
         match opened {
             Ok(bundle) => {
                 let model = bundle.info.clone();
-                self.studio = Some(Studio::new(bundle));
+                self.model = Some((bundle, Notes::default()));
                 self.link.tell(Event::ModelLoaded { model });
             }
             Err(error) => self.link.tell(Event::ModelFailed { error }),
         }
     }
 
-    fn serve(&mut self, job: JobId, task: &Task, device: &Result<OpenDevice, EngineError>) {
+    fn serve(
+        &mut self,
+        job: JobId,
+        task: &Task,
+        device: &Result<OpenDevice, EngineError>,
+        requests: &Receiver<Request>,
+    ) {
         if self.link.is_stopped(job) {
             self.link.tell(Event::Cancelled { job });
             return;
         }
-        let Some(studio) = &mut self.studio else {
+        let Some((bundle, notes)) = &mut self.model else {
             let error = device
                 .as_ref()
                 .err()
@@ -98,23 +115,26 @@ impl Engine {
         let mut finished = false;
         let result = guarded(|| {
             let result = match task {
-                Task::Generate(spec) => studio.draw(job, spec, None, previews, link),
-                Task::GenerateFrom { spec, source } => {
-                    studio.draw(job, spec, Some(source), previews, link)
-                }
-                Task::Drafts {
-                    spec,
-                    count,
-                    scales,
-                } => studio.drafts(job, spec, (*count, *scales), link),
-                Task::Rebuild(spec) => studio.rebuild(job, spec, link),
                 Task::LookThrough { folder, trigger } => {
-                    tuning::look(job, folder, trigger, &studio.bundle, link)
+                    tuning::look(job, folder, trigger, bundle, link)
                 }
                 Task::Tune(wish) => {
                     let device = device.as_ref().map_err(EngineError::clone)?;
-                    tuning::tune(job, wish, &mut studio.bundle, device, link)
+                    let later = &mut self.later;
+                    let mut break_time = BreakTime {
+                        lesson: job,
+                        notes,
+                        previews,
+                        link,
+                        requests,
+                        later,
+                    };
+                    let mut between = |bundle: &mut Bundle| break_time.serve(bundle);
+                    tuning::tune(job, wish, bundle, device, link, &mut between)
                 }
+                _ => Studio { bundle, notes }
+                    .serve(job, task, previews, link)
+                    .unwrap_or(Ok(())),
             };
             finished = true;
             result
@@ -129,22 +149,84 @@ impl Engine {
 
     /// After a panic: weights on the processor cannot be harmed, those on a graphics device may be gone.
     fn recover(&mut self, device: &Result<OpenDevice, EngineError>) {
-        if let Some(studio) = &mut self.studio {
+        if let Some((bundle, _)) = &mut self.model {
             // Whatever was on the model while it fell over is taken off.
-            let _off = guarded(|| studio.bundle.wear(&[]).map(|_| ()));
+            let _off = guarded(|| bundle.wear(&[]).map(|_| ()));
         }
         let on_graphics = device
             .as_ref()
             .is_ok_and(|open| open.info.kind != DeviceKind::Cpu);
-        if on_graphics && let Some(studio) = self.studio.take() {
-            let folder = studio.bundle.folder.clone();
+        if on_graphics && let Some(model) = self.model.take() {
+            let folder = model.0.folder.clone();
             // A lost device may complain again while its tensors are freed.
             let _freed = guarded(|| {
-                drop(studio);
+                drop(model);
                 Ok(())
             });
             self.load(&folder, device);
         }
+    }
+}
+
+/// What is done between two steps of a lesson: pictures are drawn; all else waits for its end.
+struct BreakTime<'a> {
+    lesson: JobId,
+    notes: &'a mut Notes,
+    previews: Previews,
+    link: &'a Link,
+    requests: &'a Receiver<Request>,
+    later: &'a mut VecDeque<Request>,
+}
+
+impl BreakTime<'_> {
+    /// Draws what was asked for; while the lesson is paused, goes on doing so.
+    fn serve(&mut self, bundle: &mut Bundle) {
+        loop {
+            let paused = self.link.is_paused(self.lesson) && !self.link.is_stopped(self.lesson);
+            let next = if paused {
+                self.requests.recv_timeout(PAUSE_LOOK).ok()
+            } else {
+                self.requests.try_recv().ok()
+            };
+            match next {
+                Some(request) => self.serve_one(bundle, request),
+                None if paused => {}
+                None => return,
+            }
+        }
+    }
+
+    fn serve_one(&mut self, bundle: &mut Bundle, request: Request) {
+        let Request::Run { job, task } = request else {
+            self.later.push_back(request);
+            return;
+        };
+        if self.link.is_stopped(job) {
+            self.link.tell(Event::Cancelled { job });
+            self.link.forget(job);
+            return;
+        }
+        let mut studio = Studio {
+            bundle,
+            notes: self.notes,
+        };
+        let (previews, link) = (self.previews, self.link);
+        let mut is_drawing = true;
+        let result = guarded(|| match studio.serve(job, &task, previews, link) {
+            Some(result) => result,
+            None => {
+                is_drawing = false;
+                Ok(())
+            }
+        });
+        if !is_drawing {
+            self.later.push_back(Request::Run { job, task });
+            return;
+        }
+        if let Err(error) = result {
+            self.link.tell(Event::Failed { job, error });
+        }
+        self.link.forget(job);
     }
 }
 

@@ -6,7 +6,7 @@ use super::budget::DecodeCost;
 use super::drawing::Drawing;
 use super::link::Link;
 use super::{Previews, doubt};
-use crate::api::{EngineError, Event, GenerateSpec, JobId, PictureBits, Source, Stage};
+use crate::api::{EngineError, Event, GenerateSpec, JobId, PictureBits, Source, Stage, Task};
 use crate::generate::{
     Bundle, Keeping, Layout, Outcome, Outside, Plan, ScaleView, Texts, Watcher, generate,
 };
@@ -20,24 +20,45 @@ const MOST_DRAFTS: usize = 64;
 /// Most drafts drawn at once; more gain nothing on any device.
 const DRAFTS_AT_ONCE: usize = 16;
 
-/// A loaded model and what was learned while drawing with it.
-pub(super) struct Studio {
-    pub(super) bundle: Bundle,
+/// What was learned while drawing with a model.
+#[derive(Default)]
+pub(super) struct Notes {
     cost: DecodeCost,
     texts: Vec<(String, TextFeatures)>,
 }
 
-impl Studio {
-    pub(super) fn new(bundle: Bundle) -> Self {
-        Self {
-            bundle,
-            cost: DecodeCost::default(),
-            texts: Vec::new(),
-        }
+/// A loaded model at work.
+pub(super) struct Studio<'a> {
+    pub(super) bundle: &'a mut Bundle,
+    pub(super) notes: &'a mut Notes,
+}
+
+impl Studio<'_> {
+    /// Does a job of drawing; `None` for another kind of job.
+    pub(super) fn serve(
+        &mut self,
+        job: JobId,
+        task: &Task,
+        previews: Previews,
+        link: &Link,
+    ) -> Option<Result<(), EngineError>> {
+        Some(match task {
+            Task::Generate(spec) => self.draw(job, spec, None, previews, link),
+            Task::GenerateFrom { spec, source } => {
+                self.draw(job, spec, Some(source), previews, link)
+            }
+            Task::Drafts {
+                spec,
+                count,
+                scales,
+            } => self.drafts(job, spec, (*count, *scales), link),
+            Task::Rebuild(spec) => self.rebuild(job, spec, link),
+            Task::LookThrough { .. } | Task::Tune(_) => return None,
+        })
     }
 
     /// Draws one picture and tells how it goes; the caller tells of errors.
-    pub(super) fn draw(
+    fn draw(
         &mut self,
         job: JobId,
         spec: &GenerateSpec,
@@ -73,10 +94,10 @@ impl Studio {
         });
         let mut watcher = Drawing {
             job,
-            bundle: &self.bundle,
+            bundle: &*self.bundle,
             link,
             previews,
-            cost: &mut self.cost,
+            cost: &mut self.notes.cost,
             scales: &plan.schedule.scales,
             source: masked,
             started,
@@ -113,7 +134,7 @@ impl Studio {
     }
 
     /// Draws the first `scales` scales of `count` pictures, some at a time.
-    pub(super) fn drafts(
+    fn drafts(
         &mut self,
         job: JobId,
         spec: &GenerateSpec,
@@ -190,12 +211,7 @@ impl Studio {
     }
 
     /// Makes the pictures of all scales from the bits of `spec`; the transformer is not asked.
-    pub(super) fn rebuild(
-        &self,
-        job: JobId,
-        spec: &GenerateSpec,
-        link: &Link,
-    ) -> Result<(), EngineError> {
+    fn rebuild(&self, job: JobId, spec: &GenerateSpec, link: &Link) -> Result<(), EngineError> {
         let mut whole = spec.clone();
         let bits = whole.bits.as_ref();
         whole.keep = bits.map_or(0, |bits| bits.grids.len());
@@ -342,17 +358,17 @@ impl Studio {
 
     /// Features of one text, from memory when it was drawn lately.
     fn encoded(&mut self, text: &str) -> Result<TextFeatures, EngineError> {
-        if let Some(place) = self.texts.iter().position(|(known, _)| known == text) {
-            let entry = self.texts.remove(place);
+        if let Some(place) = self.notes.texts.iter().position(|(known, _)| known == text) {
+            let entry = self.notes.texts.remove(place);
             let features = entry.1.clone();
-            self.texts.push(entry);
+            self.notes.texts.push(entry);
             return Ok(features);
         }
         let features = self.bundle.encode(&[text])?;
-        if self.texts.len() >= KEPT_TEXTS {
-            self.texts.remove(0);
+        if self.notes.texts.len() >= KEPT_TEXTS {
+            self.notes.texts.remove(0);
         }
-        self.texts.push((text.to_owned(), features.clone()));
+        self.notes.texts.push((text.to_owned(), features.clone()));
         Ok(features)
     }
 

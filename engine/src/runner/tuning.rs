@@ -40,6 +40,7 @@ pub(super) fn tune(
     bundle: &mut Bundle,
     device: &OpenDevice,
     link: &Link,
+    between: &mut dyn FnMut(&mut Bundle),
 ) -> Result<(), EngineError> {
     let collection = look_through(&wish.data, bundle.info.scale_count, &wish.trigger)?;
     let limits = Limits {
@@ -63,6 +64,7 @@ pub(super) fn tune(
             device,
             link,
             &limits,
+            between,
         ) {
             Err(EngineError::OtherRun { .. }) => continue,
             result => result?,
@@ -97,6 +99,7 @@ fn run(
     device: &OpenDevice,
     link: &Link,
     limits: &Limits<'_>,
+    between: &mut dyn FnMut(&mut Bundle),
 ) -> Result<u64, EngineError> {
     let mut tell = |progress: &Progress| match progress {
         Progress::Line(line) => link.tell(Event::TuneStepDone {
@@ -120,7 +123,9 @@ fn run(
             prompts: prompts.clone(),
             images: images.clone(),
         }),
-        Progress::Captions { .. } => {}
+        Progress::Step | Progress::Captions { .. } => {}
     };
-    finetune::run(config, bundle, collection, device, out, limits, &mut tell)
+    finetune::run(
+        config, bundle, collection, device, out, limits, &mut tell, between,
+    )
 }

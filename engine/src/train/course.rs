@@ -193,6 +193,7 @@ pub(crate) fn run<S: Subject>(
             report::append_line(&log, &line)?;
             progress(&Progress::Line(line));
         }
+        progress(&Progress::Step);
         let stopping = limits.reached();
         if step.is_multiple_of(course.save_every) || step == steps || stopping {
             Checkpoint {

@@ -54,6 +54,8 @@ impl Limits<'_> {
 /// What a run tells while it runs.
 #[derive(Clone, Debug)]
 pub enum Progress {
+    /// An update was made.
+    Step,
     /// A log line.
     Line(report::LogLine),
     /// Sample pictures of a fine-tuning run.
