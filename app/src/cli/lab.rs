@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
-use infinity_engine::lab::{CostReport, Effort, PowersReport};
+use infinity_engine::lab::{CostReport, Effort, Layout, Likeness, PowersReport};
 use serde::Serialize;
 
+use super::report::{self, Panel};
 use super::{CliError, models, values};
 
 /// Measure what a model that draws in scales can do; prints tables.
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// Number of scales (`cost` only); the model's own when left out.
     #[arg(long, value_name = "N")]
     scales: Option<usize>,
+    /// Also draw what is left against the scales kept (`powers` only) into this .svg or .png file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Also write the figures to this JSON file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -61,6 +65,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             let mut progress = |what: &str| eprintln!("{what} …");
             let report = PowersReport::measure(&bundle, effort, &mut progress)?;
             print!("{report}");
+            if let Some(path) = &args.plot {
+                report::save(&panels(&report), path)?;
+            }
             write(args, &report)
         }
         Study::Cost => {
@@ -69,6 +76,51 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             write(args, &report)
         }
     }
+}
+
+/// Likeness to a source and to its prompt, and what each scale locks, by scales kept.
+fn panels(powers: &PowersReport) -> [Panel; 3] {
+    let points = |values: Vec<f32>| -> Vec<(f64, f64)> {
+        let values = values.into_iter().enumerate();
+        values
+            .map(|(kept, value)| (kept as f64, f64::from(value)))
+            .collect()
+    };
+    let of = |value: fn(&Likeness) -> f32| points(powers.likeness.iter().map(value).collect());
+    let names = powers.layout.iter().flat_map(|row| row.of_parent.iter());
+    let mut kinds: Vec<&str> = Vec::new();
+    for (name, _) in names {
+        if !kinds.contains(&name.as_str()) {
+            kinds.push(name);
+        }
+    }
+    let locked = |name: &str| {
+        let value = |row: &Layout| {
+            let found = row.of_parent.iter().find(|(own, _)| own == name);
+            found.map_or(0.0, |(_, share)| *share)
+        };
+        (
+            name.to_owned(),
+            points(powers.layout.iter().map(value).collect()),
+        )
+    };
+    [
+        Panel {
+            title: "like the source (dB) by scales kept",
+            curves: vec![(String::new(), of(|row| row.psnr))],
+        },
+        Panel {
+            title: "followed, by scales kept of a source",
+            curves: vec![
+                ("the prompt".to_owned(), of(|row| row.followed)),
+                ("the source".to_owned(), of(|row| row.of_source)),
+            ],
+        },
+        Panel {
+            title: "as in the parent, by scales kept",
+            curves: kinds.into_iter().map(locked).collect(),
+        },
+    ]
 }
 
 fn write(args: &Args, report: &impl Serialize) -> Result<(), CliError> {

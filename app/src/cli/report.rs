@@ -29,10 +29,10 @@ const PANELS_IN_A_ROW: usize = 3;
 
 /// One small diagram.
 #[derive(Debug, PartialEq)]
-struct Panel {
-    title: &'static str,
+pub(super) struct Panel {
+    pub(super) title: &'static str,
     /// Names and points; a single curve needs no name.
-    curves: Vec<(String, Vec<(f64, f64)>)>,
+    pub(super) curves: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 /// Runs the command.
@@ -41,15 +41,6 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         .out
         .clone()
         .unwrap_or_else(|| args.run.join("report.svg"));
-    let is_png = match out.extension().and_then(|end| end.to_str()) {
-        Some("png") => true,
-        Some("svg") => false,
-        _ => {
-            return Err(CliError::Usage(format!(
-                "{out:?}: use a name that ends in .svg or .png"
-            )));
-        }
-    };
     let lines = read_log(&args.run.join("log.jsonl"))?;
     let panels = panels(&lines);
     if panels.is_empty() {
@@ -58,18 +49,27 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             args.run.join("log.jsonl")
         )));
     }
-    if is_png {
-        save_png(&panels, &out)?;
-    } else {
-        let mut text = String::new();
-        draw(
-            &SVGBackend::with_string(&mut text, SIZE_PX).into_drawing_area(),
-            &panels,
-        )?;
-        atomic_write(&out, text.as_bytes())?;
-    }
+    save(&panels, &out)?;
     println!("{}", out.display());
     Ok(())
+}
+
+/// Draws `panels` into a file whose ending says the form.
+pub(super) fn save(panels: &[Panel], out: &Path) -> Result<(), CliError> {
+    match out.extension().and_then(|end| end.to_str()) {
+        Some("png") => save_png(panels, out),
+        Some("svg") => {
+            let mut text = String::new();
+            let area = SVGBackend::with_string(&mut text, SIZE_PX).into_drawing_area();
+            draw(&area, panels)?;
+            drop(area);
+            atomic_write(out, text.as_bytes())?;
+            Ok(())
+        }
+        _ => Err(CliError::Usage(format!(
+            "{out:?}: use a name that ends in .svg or .png"
+        ))),
+    }
 }
 
 fn save_png(panels: &[Panel], out: &Path) -> Result<(), CliError> {

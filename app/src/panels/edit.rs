@@ -238,6 +238,7 @@ impl Panel for EditView {
                 "Mask: paint over what is to be drawn anew",
             )
         });
+        self.handles_ui(ui, (whole, point), edit, commands);
         let to_pixel = |at: egui::Pos2| {
             let from = (at - place.min) / point;
             (from.x, from.y)
@@ -277,6 +278,59 @@ impl Panel for EditView {
 }
 
 impl EditView {
+    /// Handles in the middle of the sides, to be dragged outwards for more space.
+    fn handles_ui(
+        &self,
+        ui: &Ui,
+        (whole, point): (Rect, f32),
+        edit: &Edit,
+        commands: &mut Vec<Command>,
+    ) {
+        let palette = Palette::of(ui);
+        let places = [
+            ("left", whole.left_center(), vec2(-1.0, 0.0)),
+            ("above", whole.center_top(), vec2(0.0, -1.0)),
+            ("right", whole.right_center(), vec2(1.0, 0.0)),
+            ("below", whole.center_bottom(), vec2(0.0, 1.0)),
+        ];
+        for (index, (name, at, outwards)) in places.into_iter().enumerate() {
+            let across = outwards.x != 0.0;
+            let size = if across {
+                vec2(8.0, 40.0)
+            } else {
+                vec2(40.0, 8.0)
+            };
+            let handle = Rect::from_center_size(at, size);
+            let id = ui.scope_id().with(("space", index));
+            let response = ui.interact(handle.expand(6.0), id, Sense::drag());
+            let lit = response.hovered() || response.dragged();
+            let colour = if lit { palette.accent } else { palette.dim };
+            ui.painter().rect_filled(handle, 4.0, colour);
+            if lit {
+                ui.ctx().set_cursor_icon(if across {
+                    CursorIcon::ResizeHorizontal
+                } else {
+                    CursorIcon::ResizeVertical
+                });
+            }
+            let delta = response.drag_delta().dot(outwards) / point;
+            if delta != 0.0 {
+                let mut sides = edit.sides;
+                let side = match index {
+                    0 => &mut sides.left,
+                    1 => &mut sides.top,
+                    2 => &mut sides.right,
+                    _ => &mut sides.bottom,
+                };
+                *side = (*side as f32 + delta).round().max(0.0) as u32;
+                commands.push(Command::EditMask(MaskEdit::Sides(sides)));
+            }
+            response.widget_info(|| {
+                WidgetInfo::labeled(Role::Button, true, format!("Add space {name}"))
+            });
+        }
+    }
+
     /// What is painted, as a see-through layer.
     fn layer(&mut self, ui: &Ui, edit: &Edit) -> egui::TextureId {
         if let Some((version, texture)) = &self.layer
