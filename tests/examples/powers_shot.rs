@@ -1,6 +1,6 @@
 //! Draws with the real engine in the window and takes pictures of it: `powers_shot OUT_FOLDER`.
 //!
-//! Writes `drafts.png`, `part.png` and `part-result.png`. Needs a Vulkan driver; a software one will do.
+//! Writes `window.png`, `drafts.png`, `part.png` and `part-result.png`. Needs a Vulkan driver; a software one will do.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -93,6 +93,7 @@ fn main() {
     shot.click("Close");
     shot.prompt("at night, a red house on the left, green hills, a white moon on the right");
     shot.draw();
+    shot.save("window.png");
     shot.click("Change a part");
     let canvas = shot
         .harness

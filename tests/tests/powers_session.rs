@@ -278,6 +278,20 @@ fn any_picture_can_be_a_start() {
         far.push(pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>());
     }
     assert!(far[0] > far[2] && far[2] > far[3], "{far:?}");
+    // Forty-two million pixels, of which a corner is drawn anew.
+    let large = Rgb8Image::new(7000, 6000, vec![90; 3 * 42_000_000]).unwrap();
+    let source = Source {
+        picture: large.clone(),
+        mask: Some(Mask::from_fn(7000, 6000, |x, y| {
+            if x < 900 && y < 900 { 255 } else { 0 }
+        })),
+    };
+    let spec = GenerateSpec::new("in daylight, gray desert", 3);
+    let drawn = run(&engine, Task::GenerateFrom { spec, source })
+        .unwrap()
+        .image;
+    let rest = 3 * 7000 * 900;
+    assert!(drawn.pixels[rest..] == large.pixels[rest..]);
     engine.shut_down().unwrap();
 }
 

@@ -442,3 +442,48 @@ impl Watcher for Collector<'_> {
         self.link.is_stopped(self.job)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::api::DeviceChoice;
+    use crate::device;
+    use crate::runner::CancelBoard;
+
+    /// Drafts that do not fit together come in groups, are said to, and are the same.
+    #[test]
+    fn drafts_that_do_not_fit_come_in_groups() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+        let mut device = device::open(DeviceChoice::Cpu).unwrap();
+        let mut drawn = |max_elements: usize| {
+            device.max_elements = max_elements;
+            let mut bundle = Bundle::open(&folder, &device).unwrap();
+            let (sender, events) = crossbeam_channel::unbounded();
+            let link = Link::new(sender, Box::new(|| ()), Arc::new(CancelBoard::default()));
+            let mut studio = Studio {
+                bundle: &mut bundle,
+                notes: &mut Notes::default(),
+            };
+            let spec = GenerateSpec::new("a red house, green hills", 3);
+            studio.drafts(JobId(1), &spec, (5, 3), &link).unwrap();
+            drop(link);
+            let (mut notes, mut bits) = (Vec::new(), Vec::new());
+            for event in events {
+                match event {
+                    Event::Started { notes: own, .. } => notes = own,
+                    Event::DraftDone { spec, .. } => bits.push(spec.bits),
+                    _ => {}
+                }
+            }
+            (notes, bits)
+        };
+        let (notes, together) = drawn(1 << 28);
+        assert!(notes.is_empty() && together.len() == 5, "{notes:?}");
+        let (notes, apart) = drawn(150_000);
+        assert!(notes[0].contains("drawn 2 at a time"), "{notes:?}");
+        assert!(together == apart);
+    }
+}
