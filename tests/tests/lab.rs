@@ -11,7 +11,7 @@ use std::path::Path;
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
-use infinity_engine::lab::{CostReport, Effort, PowersReport};
+use infinity_engine::lab::{CostReport, Effort, GuidanceReport, PowersReport, recovery};
 use serde_json::Value;
 
 fn starter() -> Bundle {
@@ -50,4 +50,17 @@ fn costs_are_measured() {
     assert!(by_tokens.windows(2).all(|pair| pair[0] < pair[1]));
     assert_eq!(report.branches.len(), 5);
     assert!(report.to_string().contains("one after the other"));
+}
+
+#[test]
+fn recovery_and_guidance_are_measured() {
+    let bundle = starter();
+    let mended = recovery(&bundle, Effort::quick(1)).unwrap();
+    // Flips do something, and not everything.
+    assert!((8.0..98.0).contains(&mended.psnr), "{mended:?}");
+    let report = GuidanceReport::measure(&bundle, Effort::quick(1)).unwrap();
+    assert_eq!(figures(&serde_json::to_value(&report).unwrap()), 21);
+    assert_eq!(report.rows[0].psnr, 99.0);
+    assert!(report.rows[4].psnr < 60.0);
+    assert!(report.to_string().contains("without guidance"));
 }

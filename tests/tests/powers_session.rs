@@ -335,3 +335,27 @@ fn doubt_is_told_where_scales_are_drawn() {
     assert!(least < most && *most.unwrap() < 200, "{doubt:?}");
     engine.shut_down().unwrap();
 }
+
+/// Where no later scale is guided, the pictures without text are left out; next to no guidance, which has them, gives the
+/// same bits.
+#[test]
+fn guidance_that_ends_is_guidance_of_one() {
+    let engine = engine();
+    for seed in 0..4 {
+        let with = |last: f32| GenerateSpec {
+            cfg: vec![3.0, 3.0, 3.0, 1.0, last],
+            ..GenerateSpec::new(PROMPT, seed)
+        };
+        let ended = run(&engine, Task::Generate(with(1.0))).unwrap();
+        let whole = run(&engine, Task::Generate(with(1.0 + f32::EPSILON))).unwrap();
+        assert_eq!(ended.spec.bits, whole.spec.bits, "{seed}");
+        // And from kept scales on, as well.
+        let kept = GenerateSpec {
+            keep: 3,
+            ..ended.spec.clone()
+        };
+        let again = run(&engine, Task::Generate(kept)).unwrap();
+        assert!(again.image == ended.image);
+    }
+    engine.shut_down().unwrap();
+}

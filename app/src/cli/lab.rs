@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
-use infinity_engine::lab::{CostReport, Effort, Layout, Likeness, PowersReport};
+use infinity_engine::lab::{CostReport, Effort, GuidanceReport, Layout, Likeness, PowersReport};
 use serde::Serialize;
 
 use super::report::{self, Panel};
@@ -17,6 +17,7 @@ use super::{CliError, models, values};
 #[command(after_help = "\
 Examples:
   infinity lab powers                 what each scale locks, masks, larger canvases, pictures from pictures
+  infinity lab guidance               guidance off at the last scales
   infinity lab cost --scales 7        drafts and branches against a picture drawn in one go")]
 pub(super) struct Args {
     /// The study.
@@ -48,6 +49,7 @@ pub(super) struct Args {
 enum Study {
     Powers,
     Cost,
+    Guidance,
 }
 
 /// Runs the command.
@@ -68,6 +70,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             if let Some(path) = &args.plot {
                 report::save(&panels(&report), path)?;
             }
+            write(args, &report)
+        }
+        Study::Guidance => {
+            let report = GuidanceReport::measure(&bundle, effort)?;
+            print!("{report}");
             write(args, &report)
         }
         Study::Cost => {

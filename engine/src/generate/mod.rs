@@ -18,7 +18,7 @@ mod texts;
 pub use bundle::{Bundle, fit_together};
 pub use codes::{Codes, Layout, token_features};
 pub use outside::{Keeping, Outside};
-pub use plan::Plan;
+pub use plan::{Damage, Plan};
 pub use texts::Texts;
 
 use burn::tensor::Tensor;
@@ -127,6 +127,13 @@ impl Run<'_> {
             return Ok(None);
         }
         let (transformer, plan) = (self.transformer, self.plan);
+        if self.conditions.guided && plan.cfg[index..].iter().all(|&cfg| cfg == 1.0) {
+            // Nothing asks for the pictures without text any more.
+            self.conditions.end_guidance(plan.seeds.len());
+            for cache in &mut self.caches {
+                cache.keep_rows(plan.seeds.len());
+            }
+        }
         let condition = self.conditions.at(index);
         let mut x = if index == 0 {
             transformer.first_token(condition)
@@ -182,6 +189,9 @@ impl Run<'_> {
     fn add(&mut self, index: usize, bits: &mut [Vec<u8>]) {
         let scale = self.plan.schedule.scales[index];
         for (sum, bits) in self.sums.iter_mut().zip(bits) {
+            if let Some(damage) = &self.plan.damage {
+                damage.apply(index, bits);
+            }
             if let Some(outside) = &self.plan.outside {
                 outside.keep_bits(index, scale, bits);
             }

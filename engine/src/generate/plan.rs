@@ -3,6 +3,7 @@
 use super::Outside;
 use super::sampling::Rule;
 use crate::api::{EngineError, GenerateSpec};
+use crate::random::Stream;
 use crate::schedule::{MAX_SCALES, ScaleSchedule};
 
 /// What to draw, scale by scale.
@@ -30,10 +31,36 @@ pub struct Plan {
     pub detail_from: Option<usize>,
     /// The picture that stays outside of a mask.
     pub outside: Option<Outside>,
+    /// Bits flipped on purpose while drawing, to see how well the model mends them.
+    pub damage: Option<Damage>,
     /// A seed per picture of the batch.
     pub seeds: Vec<u64>,
     /// Things done otherwise than asked, each a sentence for the user.
     pub notes: Vec<String>,
+}
+
+/// Bits flipped on purpose.
+#[derive(Clone, Copy, Debug)]
+pub struct Damage {
+    /// Share of the bits of a scale.
+    pub share: f32,
+    /// How many first scales.
+    pub scales: usize,
+    /// Seed of the choice.
+    pub seed: u64,
+}
+
+impl Damage {
+    /// Flips bits of scale `index`.
+    pub(super) fn apply(&self, index: usize, bits: &mut [u8]) {
+        if index >= self.scales {
+            return;
+        }
+        let stream = Stream::new(self.seed ^ 0xDA3A, index as u64);
+        for (counter, bit) in bits.iter_mut().enumerate() {
+            *bit ^= u8::from(stream.uniform(counter as u64) < f64::from(self.share));
+        }
+    }
 }
 
 impl Plan {
@@ -115,6 +142,7 @@ impl Plan {
             drawn: count,
             detail_from: (!spec.detail_prompt.trim().is_empty()).then_some(spec.detail_from),
             outside: None,
+            damage: None,
             seeds: vec![spec.seed],
             notes,
         })

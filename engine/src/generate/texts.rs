@@ -62,6 +62,15 @@ impl Conditions {
         }
     }
 
+    /// Leaves the pictures without text out of what is still to come.
+    pub(super) fn end_guidance(&mut self, pictures: usize) {
+        self.guided = false;
+        self.prompt = self.prompt.first_rows(pictures);
+        if let Some((_, detail)) = &mut self.detail {
+            *detail = detail.first_rows(pictures);
+        }
+    }
+
     /// The condition of scale `index`.
     pub(super) fn at(&self, index: usize) -> &Condition {
         match &self.detail {

@@ -3,10 +3,12 @@
 mod cost;
 mod measures;
 mod powers;
+mod recovery;
 mod table;
 
 pub use cost::{Branch, CostReport, Drafts};
 pub use powers::{Layout, Likeness, Masks, Outpaint, PowersReport};
+pub use recovery::{Guidance, GuidanceReport, Recovery, recovery};
 pub use table::Table;
 
 use crate::api::EngineError;

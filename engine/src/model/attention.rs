@@ -29,6 +29,13 @@ impl KvCache {
         self.values.push(values);
     }
 
+    /// Forgets all rows of the batch but the first `count`.
+    pub fn keep_rows(&mut self, count: usize) {
+        for part in self.keys.iter_mut().chain(&mut self.values) {
+            *part = part.clone().narrow(0, 0, count);
+        }
+    }
+
     /// Keys and values of rows `start..start + count` of the batch, `[count, N, S, D]`.
     fn rows(&self, start: usize, count: usize) -> (Tensor<4>, Tensor<4>) {
         let join = |parts: &[Tensor<4>]| {

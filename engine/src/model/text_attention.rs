@@ -22,6 +22,16 @@ pub(super) struct TextKv {
 }
 
 impl TextKv {
+    /// The first `count` rows alone.
+    pub(super) fn first_rows(&self, count: usize) -> Self {
+        Self {
+            key: self.key.clone().narrow(0, 0, count),
+            value: self.value.clone().narrow(0, 0, count),
+            both: self.both.clone().narrow(0, 0, count),
+            lens: self.lens.iter().take(count).copied().collect(),
+        }
+    }
+
     /// Every row `count` times.
     pub(super) fn spread(&self, count: usize) -> Self {
         let lens = self.lens.iter();

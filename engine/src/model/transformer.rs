@@ -77,6 +77,21 @@ impl Condition {
     }
 }
 
+impl Condition {
+    /// The first `count` rows alone.
+    pub fn first_rows(&self, count: usize) -> Self {
+        let kv = self.text_kv.iter().map(|kv| kv.first_rows(count));
+        Self {
+            summary: self.summary.clone().narrow(0, 0, count),
+            text: self.text.clone().narrow(0, 0, count),
+            shared_ada: self.shared_ada.clone().narrow(0, 0, count),
+            head_ada: self.head_ada.clone().narrow(0, 0, count),
+            text_kv: kv.collect(),
+            bias: self.bias.clone().map(|bias| bias.narrow(0, 0, count)),
+        }
+    }
+}
+
 /// Row 0 `count` times, then row 1 `count` times, and so on.
 pub(super) fn spread_rows<const D: usize>(tensor: &Tensor<D>, count: usize) -> Tensor<D> {
     let rows = (0..tensor.dims()[0]).flat_map(|row| {

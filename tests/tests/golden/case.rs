@@ -155,6 +155,7 @@ impl Case {
             together: true,
             detail_from: None,
             outside: None,
+            damage: None,
             schedule,
             cfg: numbers(&run["cfg"]),
             tau: numbers(&run["tau"]),
