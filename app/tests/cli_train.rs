@@ -50,12 +50,14 @@ fn logged(folder: &Path) -> Vec<[String; 2]> {
 fn a_killed_run_goes_on_to_the_same_end() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("vae.json"), TOKENIZER).unwrap();
+    let begun = std::time::Instant::now();
     assert!(train(folder.path(), "whole").status().unwrap().success());
+    let whole = begun.elapsed();
     let mut killed = 0;
-    for attempt in 0_u64..40 {
+    for attempt in 0..40 {
         let mut running = train(folder.path(), "parts").spawn().unwrap();
-        // Between 60 and 500 ms, in no order.
-        std::thread::sleep(std::time::Duration::from_millis(60 + attempt * 167 % 440));
+        // After a tenth to a quarter of a whole run, in no order, so that none gets to the end at once.
+        std::thread::sleep(whole.mul_f32(0.1 + 0.01 * (attempt * 7 % 16) as f32));
         if running.try_wait().unwrap().is_some() {
             break;
         }
@@ -63,7 +65,7 @@ fn a_killed_run_goes_on_to_the_same_end() {
         running.wait().unwrap();
         killed += 1;
     }
-    assert!(killed > 2, "only {killed} runs were killed");
+    assert!(killed > 1, "only {killed} runs were killed");
     assert!(train(folder.path(), "parts").status().unwrap().success());
     let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
     let weights = |folder: &Path| std::fs::read(folder.join("vae.safetensors")).unwrap();
