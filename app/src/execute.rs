@@ -316,18 +316,7 @@ fn teach(state: &mut UiState, hands: &Hands<'_>) {
     }
     wish.out = state.pictures_folder().join("LoRAs").join(&wish.name);
     match hands.engine.run(Task::Tune(wish)) {
-        Ok(job) => {
-            state.teach.lesson = Some(Lesson {
-                job,
-                steps: Vec::new(),
-                prompts: Vec::new(),
-                samples: Vec::new(),
-                stopping: false,
-                paused: false,
-                running: true,
-                done: None,
-            });
-        }
+        Ok(job) => state.teach.lesson = Some(Lesson::new(job)),
         Err(error) => state.tell_error(&error),
     }
 }

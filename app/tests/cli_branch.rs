@@ -70,11 +70,13 @@ fn drafts_are_finished_and_pictures_rebuilt() {
         stderr(&output)
     };
     let drafts = ["--drafts", "3", "--draft-scales", "2", "--out", "drafts"];
-    let cost = said(&[&["a cat", "--seed", "5"], &drafts[..]].concat());
+    // What differs from the usual is remembered by the draft.
+    let own = ["--cfg", "2", "--tau", "0.9", "--negative", "a dog"];
+    let cost = said(&[&["a cat", "--seed", "5"], &own[..], &drafts[..]].concat());
     assert!(cost.contains("3 drafts for the price of"), "{cost}");
     assert_eq!(std::fs::read_dir(folder.join("drafts")).unwrap().count(), 3);
     said(&["--from", "drafts/002.png", "--out", "finished.png"]);
-    said(&["a cat", "--seed", "6", "--out", "whole.png"]);
+    said(&[&["a cat", "--seed", "6", "--out", "whole.png"], &own[..]].concat());
     let finished = pixels(&folder.join("finished.png"));
     assert!(finished == pixels(&folder.join("whole.png")));
     let rebuild = |from: &str| {

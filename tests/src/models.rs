@@ -11,6 +11,7 @@ use infinity_engine::model::Transformer;
 use infinity_engine::text::T5Encoder;
 use infinity_engine::vae::Vae;
 use infinity_engine::weights::{Defaults, ModelFolder, ModelJson, Network, SaveType, save};
+use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 
 /// The folder of a golden case.
 pub fn golden(case: &str) -> PathBuf {
@@ -83,4 +84,19 @@ pub fn starter_shaped(out: &Path) {
     description
         .write(ModelFolder::description_path(out))
         .expect("the file can be written");
+}
+
+/// The folder of the bundled model.
+pub fn starter() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter")
+}
+
+/// An engine on the processor that loads the model in `folder` and decodes finished pictures only.
+pub fn engine(folder: &Path) -> EngineHandle {
+    let options = SpawnOptions::new(DeviceChoice::Cpu, Some(folder.to_owned()));
+    spawn(SpawnOptions {
+        previews: Previews::Off,
+        ..options
+    })
+    .unwrap()
 }

@@ -6,21 +6,12 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::path::Path;
-
-use infinity_engine::api::{
-    DeviceChoice, EngineError, Event, GenerateSpec, PictureBits, Rgb8Image, Task,
-};
-use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
+use infinity_engine::EngineHandle;
+use infinity_engine::api::{EngineError, Event, GenerateSpec, PictureBits, Rgb8Image, Task};
+use infinity_tests::models;
 
 fn engine() -> EngineHandle {
-    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
-    let options = SpawnOptions::new(DeviceChoice::Cpu, Some(starter));
-    spawn(SpawnOptions {
-        previews: Previews::Off,
-        ..options
-    })
-    .unwrap()
+    models::engine(&models::starter())
 }
 
 fn drawn(

@@ -6,17 +6,19 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::path::Path;
-
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
 use infinity_engine::lab::{CostReport, Effort, GuidanceReport, PowersReport, recovery};
+use infinity_tests::models;
 use serde_json::Value;
 
 fn starter() -> Bundle {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
-    Bundle::open(&folder, &device::open(DeviceChoice::Cpu).unwrap()).unwrap()
+    Bundle::open(
+        &models::starter(),
+        &device::open(DeviceChoice::Cpu).unwrap(),
+    )
+    .unwrap()
 }
 
 /// Counts the figures; none may be missing, which is how JSON writes what is not finite.

@@ -7,23 +7,16 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::path::Path;
-
+use infinity_engine::EngineHandle;
 use infinity_engine::api::{
-    DeviceChoice, Doubt, EngineError, Event, GenerateSpec, Mask, Rgb8Image, Sides, Source, Task,
+    Doubt, EngineError, Event, GenerateSpec, Mask, Rgb8Image, Sides, Source, Task,
 };
-use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
+use infinity_tests::models;
 
 const PROMPT: &str = "at night, a red house on the left, green hills, a white moon on the right";
 
 fn engine() -> EngineHandle {
-    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
-    let options = SpawnOptions::new(DeviceChoice::Cpu, Some(starter));
-    spawn(SpawnOptions {
-        previews: Previews::Off,
-        ..options
-    })
-    .unwrap()
+    models::engine(&models::starter())
 }
 
 struct Drawn {

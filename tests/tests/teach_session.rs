@@ -6,23 +6,9 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::path::Path;
-
-use infinity_engine::api::{
-    DeviceChoice, EngineError, Event, GenerateSpec, JobId, LoraWish, Task, TuneWish,
-};
-use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
-use infinity_tests::models::tiny;
-
-/// An engine that loads its model.
-fn engine(model: &Path) -> EngineHandle {
-    let options = SpawnOptions::new(DeviceChoice::Cpu, Some(model.to_owned()));
-    spawn(SpawnOptions {
-        previews: Previews::Off,
-        ..options
-    })
-    .unwrap()
-}
+use infinity_engine::EngineHandle;
+use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId, LoraWish, Task, TuneWish};
+use infinity_tests::models::{engine, tiny};
 
 /// Draws to the end: the picture, or why there is none.
 fn drawn(

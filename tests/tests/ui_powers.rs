@@ -6,6 +6,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+use std::path::PathBuf;
+
 use eframe::egui::{Event, Modifiers, PointerButton, pos2};
 use egui_kittest::kittest::Queryable as _;
 use infinity::recipe::read_recipe;
@@ -34,6 +36,16 @@ fn from_source(desk: &mut Desk) -> (JobId, GenerateSpec, Source) {
         Some((job, Task::GenerateFrom { spec, source })) => (job, spec, source),
         other => panic!("{other:?} has no source"),
     }
+}
+
+/// Waits until a picture is on disk; gives its file.
+fn saved(desk: &mut Desk, job: JobId) -> PathBuf {
+    let file = |desk: &Desk| match &desk.harness.state().state().picture(job)?.saved {
+        Saved::In(path) => Some(path.clone()),
+        Saved::No | Saved::Writing => None,
+    };
+    desk.wait_until(|desk| file(desk).is_some());
+    file(desk).unwrap()
 }
 
 #[test]
@@ -156,23 +168,7 @@ fn any_picture_is_a_start() {
     desk.harness.run();
     desk.assert_sees("keeps 3 scales of another");
     // Where it came from is written into the file.
-    desk.wait_until(|desk| {
-        let pictures = &desk.harness.state().state().pictures;
-        pictures
-            .iter()
-            .any(|picture| picture.job == job && matches!(picture.saved, Saved::In(_)))
-    });
-    let Saved::In(path) = desk
-        .harness
-        .state()
-        .state()
-        .picture(job)
-        .unwrap()
-        .saved
-        .clone()
-    else {
-        panic!("it is saved");
-    };
+    let path = saved(&mut desk, job);
     let recipe = read_recipe(&path).unwrap();
     assert_eq!(recipe.ancestors.len(), 1);
     assert_eq!(recipe.ancestors[0].prompt, "photo.png");
@@ -185,23 +181,7 @@ fn any_picture_is_a_start() {
 fn a_saved_picture_comes_back_with_its_scales() {
     let mut desk = Desk::ready();
     let (job, _) = desk.draw_to_end();
-    desk.wait_until(|desk| {
-        matches!(
-            desk.harness.state().state().picture(job).unwrap().saved,
-            Saved::In(_)
-        )
-    });
-    let Saved::In(path) = desk
-        .harness
-        .state()
-        .state()
-        .picture(job)
-        .unwrap()
-        .saved
-        .clone()
-    else {
-        panic!("it is saved");
-    };
+    let path = saved(&mut desk, job);
     let mut other = Desk::ready();
     other.drop_file(&path);
     other.wait_until(|desk| desk.sees("Settings loaded"));

@@ -84,8 +84,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     top_p: Option<f32>,
     /// What the picture should not show.
-    #[arg(long, value_name = "PROMPT", default_value = "")]
-    negative: String,
+    #[arg(long, value_name = "PROMPT")]
+    negative: Option<String>,
     /// A LoRA to put on, by itself or with its strength; again for more than one.
     #[arg(long, value_name = "FILE[=STRENGTH]", value_parser = values::lora)]
     lora: Vec<LoraWish>,
@@ -134,10 +134,11 @@ fn draw_all(
     engine: &EngineHandle,
 ) -> Result<(), CliError> {
     let model = model(engine)?;
-    let seed = args.seed.or_else(|| start?.seed());
+    let draft = start.and_then(Opened::draft);
+    let seed = args.seed.or_else(|| Some(draft?.seed));
     let seed = seed.unwrap_or_else(crate::execute::random_seed);
     for (index, prompt) in prompts.iter().enumerate() {
-        let spec = spec(args, prompt, seed, &model);
+        let spec = spec(args, prompt, seed, &model, draft);
         let task = match start {
             Some(start) => start.task(spec),
             None => Task::Generate(spec),
@@ -235,25 +236,46 @@ fn model(engine: &EngineHandle) -> Result<ModelInfo, CliError> {
     }
 }
 
-/// The wish, the model's own settings where none were given.
-fn spec(args: &Args, prompt: &str, seed: u64, model: &ModelInfo) -> GenerateSpec {
-    let usual = GenerateSpec::new(prompt, seed);
-    let list = |given: &Option<Numbers>, own: f32| {
+/// The wish; where nothing was given, the settings of the draft that is finished, else the model's own.
+fn spec(
+    args: &Args,
+    prompt: &str,
+    seed: u64,
+    model: &ModelInfo,
+    draft: Option<&GenerateSpec>,
+) -> GenerateSpec {
+    let usual = draft.cloned().unwrap_or_else(|| GenerateSpec {
+        cfg: vec![model.cfg],
+        tau: vec![model.tau],
+        ratio: args.ratio.ratio,
+        ..GenerateSpec::new(prompt, seed)
+    });
+    let list = |given: &Option<Numbers>, own: &[f32]| {
         given
             .as_ref()
-            .map_or_else(|| vec![own], |list| list.0.clone())
+            .map_or_else(|| own.to_vec(), |list| list.0.clone())
     };
+    let words = |given: Option<&String>, own: &str| {
+        given.map_or_else(|| own.to_owned(), |text| text.trim().to_owned())
+    };
+    let scales = args.scales.or(args.pn.map(PixelBudget::scale_count));
+    let detail_from = args.detail_from.map(|from| usize::from(from) - 1);
     GenerateSpec {
-        negative_prompt: args.negative.trim().to_owned(),
-        detail_prompt: args.detail.as_deref().unwrap_or("").trim().to_owned(),
-        detail_from: args.detail_from.map_or(0, |from| usize::from(from) - 1),
-        ratio: args.ratio.ratio,
-        scale_count: args.scales.or(args.pn.map(PixelBudget::scale_count)),
-        cfg: list(&args.cfg, model.cfg),
-        tau: list(&args.tau, model.tau),
+        prompt: prompt.to_owned(),
+        seed,
+        negative_prompt: words(args.negative.as_ref(), &usual.negative_prompt),
+        detail_prompt: words(args.detail.as_ref(), &usual.detail_prompt),
+        detail_from: detail_from.unwrap_or(usual.detail_from),
+        scale_count: scales.or(usual.scale_count),
+        cfg: list(&args.cfg, &usual.cfg),
+        tau: list(&args.tau, &usual.tau),
         top_k: args.top_k.unwrap_or(usual.top_k),
         top_p: args.top_p.unwrap_or(usual.top_p),
-        loras: args.lora.clone(),
+        loras: if args.lora.is_empty() {
+            usual.loras
+        } else {
+            args.lora.clone()
+        },
         ..usual
     }
 }

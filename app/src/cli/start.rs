@@ -96,10 +96,10 @@ impl Opened {
         Some(recipe.spec.prompt.as_str())
     }
 
-    /// The seed of a draft that is to be finished.
-    pub(super) fn seed(&self) -> Option<u64> {
+    /// The wish of a draft that is to be finished: what is not asked for otherwise is as it was.
+    pub(super) fn draft(&self) -> Option<&GenerateSpec> {
         let spec = &self.recipe.as_ref()?.spec;
-        (self.source.is_none() && draft_scales(spec) == self.keep).then_some(spec.seed)
+        (self.source.is_none() && draft_scales(spec) == self.keep).then_some(spec)
     }
 
     /// The task that draws `spec` from this picture.

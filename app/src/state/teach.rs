@@ -99,6 +99,20 @@ const BY_HEART: f32 = 0.985;
 const LOOKED_AT: usize = 5;
 
 impl Lesson {
+    /// A lesson that was just asked for.
+    pub fn new(job: JobId) -> Self {
+        Self {
+            job,
+            steps: Vec::new(),
+            prompts: Vec::new(),
+            samples: Vec::new(),
+            stopping: false,
+            paused: false,
+            running: true,
+            done: None,
+        }
+    }
+
     /// Whether the pictures are known by heart, so that more steps only copy them: nearly all bits are right, over
     /// the last steps told and all scales.
     pub fn is_overfit(&self) -> bool {
@@ -205,7 +219,6 @@ mod tests {
     #[test]
     fn pictures_known_by_heart_are_noticed() {
         let lesson = |share: f32| Lesson {
-            job: JobId(1),
             steps: vec![
                 TuneStep {
                     bit_accuracy: vec![share; 5],
@@ -213,19 +226,10 @@ mod tests {
                 };
                 6
             ],
-            prompts: Vec::new(),
-            samples: Vec::new(),
-            stopping: false,
-            paused: false,
-            running: true,
-            done: None,
+            ..Lesson::new(JobId(1))
         };
         assert!(lesson(0.99).is_overfit() && !lesson(0.95).is_overfit());
-        let begun = Lesson {
-            steps: Vec::new(),
-            ..lesson(1.0)
-        };
-        assert!(!begun.is_overfit());
+        assert!(!Lesson::new(JobId(1)).is_overfit());
     }
 
     #[test]

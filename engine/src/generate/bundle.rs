@@ -349,15 +349,7 @@ impl Bundle {
         scale: Scale,
         last: Scale,
     ) -> Result<Rgb8Image, EngineError> {
-        let fold = if self.transformer.config.patchify {
-            2
-        } else {
-            1
-        };
-        let size = Scale {
-            h: fold * scale.h,
-            w: fold * scale.w,
-        };
+        let size = Layout::of(&self.transformer.config, last).code_scale(scale);
         if scale == last {
             self.vae.picture(sum.latents(), size)
         } else {

@@ -60,22 +60,16 @@ impl Layout {
 
     /// Features `[d, h, w]` of a whole picture in codes.
     pub fn encode(&self, features: &[f32], scales: &[Scale]) -> Codes {
-        let mut sum = self.empty();
-        let mut codes = Codes {
-            bits: Vec::new(),
-            sums: Vec::new(),
-        };
-        for &scale in scales {
-            let own = sum.residual_bits(features, self.code_scale(scale));
-            sum.add_bits(&own, self.code_scale(scale));
-            codes.sums.push(sum.clone());
-            codes.bits.push(if self.patchify {
-                bsq::patchify_bits(&own, self.d, scale)
+        let code_scales: Vec<Scale> = scales.iter().map(|&scale| self.code_scale(scale)).collect();
+        let (bits, _) = bsq::encode(features, self.d, &code_scales);
+        let folded = |(bits, &scale): (Vec<u8>, &Scale)| {
+            if self.patchify {
+                bsq::patchify_bits(&bits, self.d, scale)
             } else {
-                own
-            });
-        }
-        codes
+                bits
+            }
+        };
+        self.decode(bits.into_iter().zip(scales).map(folded).collect(), scales)
     }
 
     /// Bits `[L, d']` of the first scales in codes.

@@ -301,7 +301,8 @@ impl Studio<'_> {
             plan.outside = Some(Outside::new(codes, mask, size, Keeping::Sums));
         } else if spec.keep == 0 {
             plan.notes.push(
-                "Nothing of the picture is kept: raise the strength of the source to keep some of it.".to_owned(),
+                "Nothing of the picture is kept: keep at least one of its scales to start from it."
+                    .to_owned(),
             );
         }
         Ok(plan)
