@@ -32,7 +32,7 @@ const TRANSFORMER: &str = r#"{
   "text": { "d_model": 128, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "vocab_size": 0 },
   "loss": { "caption_steps": 3, "pool": 40 },
   "optimizer": { "ema_decay": 0.9, "workers": 2, "precision": "half" },
-  "phases": [ { "steps": STEPS, "batch": 3, "scale_count": 3, "ratios": [1.0], "learning_rate": [0.002, 0.002] } ],
+  "phases": [ { "steps": STEPS, "batch": 3, "scale_count": 3, "first_scales": [2, 3], "ratios": [1.0], "learning_rate": [0.002, 0.002] } ],
   "log_every": 1, "save_every": 1000
 }"#;
 

@@ -182,6 +182,7 @@ impl FinetuneConfig {
             scale_count,
             ratios: Vec::new(),
             learning_rate,
+            first_scales: Vec::new(),
             recolour: 0.0,
             scribble: 0.0,
         };

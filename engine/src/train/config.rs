@@ -20,6 +20,10 @@ pub struct Phase {
     pub batch: usize,
     /// Grids of the schedule that are trained.
     pub scale_count: usize,
+    /// How many of the grids a transformer learns, from the first: one of these numbers per batch, drawn evenly;
+    /// all grids when empty. The first grids say what is in a picture and cost a fraction.
+    #[serde(default)]
+    pub first_scales: Vec<usize>,
     /// Ratios of height to width, drawn evenly; one ratio per batch.
     pub ratios: Vec<f32>,
     /// Learning rate at the start and at the end.
@@ -177,6 +181,12 @@ impl TrainConfig {
         for phase in config.phases() {
             let wrong = if phase.batch == 0 || phase.batch > 4096 {
                 "a batch must hold 1 to 4096 pictures"
+            } else if phase
+                .first_scales
+                .iter()
+                .any(|&count| count == 0 || count > phase.scale_count)
+            {
+                "first_scales must be from 1 to scale_count"
             } else if phase.ratios.is_empty() {
                 "a phase needs at least one ratio"
             } else if phase

@@ -76,24 +76,52 @@ pub(crate) struct Measures {
     pub(crate) scale_loss: Vec<f32>,
 }
 
-impl Measures {
-    /// Adds `share` of `other`; starts over where the number of scales has changed.
-    fn add(&mut self, share: f32, other: &Self) {
-        self.loss += share * other.loss;
+/// A weighted mean of measures; each scale counts where it was learned.
+#[derive(Debug, Default)]
+struct Mean {
+    sum: Measures,
+    shares: f32,
+    scale_shares: Vec<f32>,
+}
+
+impl Mean {
+    /// Adds `share` of `other`.
+    fn add(&mut self, share: f32, other: &Measures) {
+        self.shares += share;
+        self.sum.loss += share * other.loss;
         if let Some(square) = other.mean_square {
-            *self.mean_square.get_or_insert(0.0) += share * square;
+            *self.sum.mean_square.get_or_insert(0.0) += share * square;
         }
+        let ones = vec![1.0; other.scale_loss.len()];
         for (sum, row) in [
-            (&mut self.bit_accuracy, &other.bit_accuracy),
-            (&mut self.scale_loss, &other.scale_loss),
+            (&mut self.sum.bit_accuracy, &other.bit_accuracy),
+            (&mut self.sum.scale_loss, &other.scale_loss),
+            (&mut self.scale_shares, &ones),
         ] {
-            sum.resize(row.len(), 0.0);
+            sum.resize(sum.len().max(row.len()), 0.0);
             for (sum, value) in sum.iter_mut().zip(row) {
                 *sum += share * value;
             }
         }
     }
 
+    /// The mean; starts over.
+    fn take(&mut self) -> Measures {
+        let Self {
+            mut sum,
+            shares,
+            scale_shares,
+        } = std::mem::take(self);
+        sum.loss /= shares;
+        sum.mean_square = sum.mean_square.map(|square| square / shares);
+        for row in [&mut sum.bit_accuracy, &mut sum.scale_loss] {
+            row.iter_mut().zip(&scale_shares).for_each(|(v, s)| *v /= s);
+        }
+        sum
+    }
+}
+
+impl Measures {
     /// What is not a number, as words: the first such scale, if one is known.
     fn wrong(&self) -> Option<String> {
         let scale = self.scale_loss.iter().position(|value| !value.is_finite());
@@ -126,8 +154,7 @@ pub(crate) fn run<S: Subject>(
     let steps: u64 = course.phases.iter().map(|phase| phase.steps).sum();
     let mut last_saved = optimizer.steps();
     let mut pace = Pace::default();
-    let mut sum = Measures::default();
-    let mut counted = 0_u32;
+    let mut mean = Mean::default();
     report::cut_log(&log, optimizer.steps())?;
     for prepared in batches {
         let prepared = prepared?;
@@ -165,18 +192,12 @@ pub(crate) fn run<S: Subject>(
             return Err(not_finite(0..pictures, &what));
         };
         for (measures, part) in results.iter().zip(&parts) {
-            if measures.scale_loss.len() != sum.scale_loss.len() {
-                (sum, counted) = (Measures::default(), 0);
-            }
-            sum.add(part.len() as f32 / pictures as f32, measures);
+            mean.add(part.len() as f32 / pictures as f32, measures);
         }
-        counted += 1;
         pace.count(pictures);
         let step = optimizer.steps();
         if step.is_multiple_of(course.log_every) || step == steps {
-            let mut mean = Measures::default();
-            mean.add(1.0 / counted as f32, &sum);
-            (sum, counted) = (Measures::default(), 0);
+            let mean = mean.take();
             let (pictures_per_sec, secs_per_step) = pace.take();
             let line = LogLine {
                 step,
@@ -219,23 +240,28 @@ pub(crate) fn run<S: Subject>(
 
 #[cfg(test)]
 mod tests {
-    use super::Measures;
+    use super::{Mean, Measures};
 
     #[test]
     fn measures_are_weighted_and_wrong_scales_named() {
-        let measures = |loss: f32, scales: [f32; 2]| Measures {
+        let measures = |loss: f32, scales: &[f32]| Measures {
             loss,
             mean_square: Some(2.0),
-            bit_accuracy: vec![0.5, 1.0],
+            bit_accuracy: vec![0.5; scales.len()],
             scale_loss: scales.to_vec(),
         };
-        let mut sum = Measures::default();
-        sum.add(0.25, &measures(4.0, [4.0, 8.0]));
-        sum.add(0.75, &measures(8.0, [4.0, 0.0]));
-        assert_eq!(sum, measures(7.0, [4.0, 2.0]));
+        let mut mean = Mean::default();
+        mean.add(0.25, &measures(4.0, &[4.0, 8.0]));
+        mean.add(0.75, &measures(8.0, &[4.0, 0.0]));
+        assert_eq!(mean.take(), measures(7.0, &[4.0, 2.0]));
+        // A scale that half of the batches learned is the mean of that half.
+        mean.add(1.0, &measures(1.0, &[2.0]));
+        mean.add(1.0, &measures(3.0, &[4.0, 8.0]));
+        let sum = mean.take();
+        assert_eq!(sum, measures(2.0, &[3.0, 8.0]));
         assert_eq!(sum.wrong(), None);
-        let wrong = measures(f32::NAN, [1.0, f32::INFINITY]).wrong();
+        let wrong = measures(f32::NAN, &[1.0, f32::INFINITY]).wrong();
         assert_eq!(wrong.as_deref(), Some(", scale 2"));
-        assert_eq!(measures(f32::NAN, [1.0, 1.0]).wrong().as_deref(), Some(""));
+        assert_eq!(measures(f32::NAN, &[1.0]).wrong().as_deref(), Some(""));
     }
 }

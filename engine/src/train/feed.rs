@@ -15,8 +15,10 @@ use crate::schedule::ScaleSchedule;
 pub struct Batch {
     /// Which update it is for, from 0.
     pub step: u64,
-    /// The grids to train.
+    /// The grids of the pictures.
     pub schedule: ScaleSchedule,
+    /// The grids to train: all, or the first of them ([`Phase::first_scales`]).
+    pub learned: ScaleSchedule,
     /// The pictures.
     pub images: Vec<Rgb8Image>,
     /// A caption for each.
@@ -48,9 +50,15 @@ pub fn make_batch(
         .unwrap_or(1.0);
     let schedule = ScaleSchedule::nearest(ratio, place.phase.scale_count)?;
     let (width, height) = schedule.size_px();
+    let mut learned = schedule.clone();
+    let counts = &place.phase.first_scales;
+    if let Some(&count) = counts.get(stream.below(1, counts.len().max(1))) {
+        learned.scales.truncate(count);
+    }
     let mut batch = Batch {
         step,
         schedule,
+        learned,
         images: Vec::new(),
         captions: Vec::new(),
         cards: Vec::new(),

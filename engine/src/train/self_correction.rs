@@ -19,6 +19,15 @@ pub struct Lesson {
     pub labels: ScaleBits,
 }
 
+impl Lesson {
+    /// Keeps the first `tokens` tokens, of `bits` bits each.
+    pub fn keep_first(&mut self, tokens: usize, bits: usize) {
+        self.labels.truncate(tokens * bits);
+        // The first scale is one token and takes no input.
+        self.inputs.truncate(tokens.saturating_sub(1) * bits);
+    }
+}
+
 /// Splits tokenizer features `[d, h, w]` into inputs and labels over `scales` (token grids).
 ///
 /// `flip` gets a scale's index and its bits, `[places, d]` at the size of the

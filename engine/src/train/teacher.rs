@@ -29,16 +29,19 @@ impl Teacher {
             return Ok(None);
         };
         let features = self.features.of(&self.vae, &batch)?;
+        let tokens = batch.learned.tokens();
         let one = |(index, map): (usize, &Vec<f32>)| {
             let stream = Stream::new(self.seed ^ 0xF11B, batch.step << 16 | index as u64);
             let flip = flip_at_random(self.loss.flip_strength, self.loss.flip_scales, stream);
-            lesson(
+            let mut lesson = lesson(
                 map,
                 self.transformer.codebook_dim,
                 &batch.schedule.scales,
                 self.transformer.patchify,
                 flip,
-            )
+            );
+            lesson.keep_first(tokens, self.transformer.token_bits());
+            lesson
         };
         let lessons = features.iter().enumerate().map(one).collect();
         Ok(Some((batch, lessons)))

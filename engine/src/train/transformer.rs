@@ -231,14 +231,14 @@ impl Subject for Drawer<'_> {
         let inputs = input_tensor(lessons, run.transformer.token_bits(), self.training);
         let logits = learner
             .transformer
-            .forward_all(&condition, inputs, &batch.schedule);
+            .forward_all(&condition, inputs, &batch.learned);
         let loss = bit_loss(logits, lessons);
-        let total = loss.total(&batch.schedule, run.loss.reweight_by_scale);
+        let total = loss.total(&batch.learned, run.loss.reweight_by_scale);
         let measures = Measures {
             loss: total.clone().into_scalar(),
             mean_square: None,
-            bit_accuracy: BitLoss::by_scale(&loss.right, &batch.schedule),
-            scale_loss: BitLoss::by_scale(&loss.per_bit, &batch.schedule),
+            bit_accuracy: BitLoss::by_scale(&loss.right, &batch.learned),
+            scale_loss: BitLoss::by_scale(&loss.per_bit, &batch.learned),
         };
         Ok((total, measures))
     }
