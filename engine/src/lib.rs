@@ -11,6 +11,7 @@ pub mod kernels;
 pub mod lab;
 pub mod layers;
 pub mod lora;
+pub mod memory;
 pub mod model;
 mod picture_file;
 pub mod postcards;

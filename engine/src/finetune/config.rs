@@ -43,6 +43,9 @@ pub struct FinetuneConfig {
     pub prior_prompts: Vec<String>,
     /// Seed of everything random.
     pub seed: u64,
+    /// Whether blocks are computed again for the gradient instead of kept: slower, in far less memory; what fits
+    /// when `None`.
+    pub by_block: Option<bool>,
     /// Optimizer.
     pub optimizer: AdamWConfig,
     /// Steps between log lines.
@@ -72,6 +75,7 @@ impl Default for FinetuneConfig {
             prior: wish.prior,
             prior_prompts: Vec::new(),
             seed: wish.seed,
+            by_block: None,
             optimizer: AdamWConfig {
                 weight_decay: 0.0,
                 workers: 2,

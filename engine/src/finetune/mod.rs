@@ -22,20 +22,20 @@ use crate::api::{DeviceKind, EngineError, GenerateSpec, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::generate::Bundle;
 use crate::lora::{self, Lora, LoraInfo, Tuned};
-use crate::model::Transformer;
+use crate::memory::PIECE_VALUES;
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::config::{Phase, place_of};
 use crate::train::course::{self, Course, Measures, Subject};
 use crate::train::feed;
-use crate::train::optimizer::AdamW;
+use crate::train::optimizer::{AdamW, Rows, gradient_rows};
 use crate::train::report::write_sheet;
 use crate::train::self_correction::{Lesson, flip_at_random, lesson};
 use crate::train::transformer::{input_tensor, with_dropped};
 use crate::train::transformer_loss::{BitLoss, bit_loss};
 use crate::train::{Limits, Progress};
-use crate::weights::{KeyMap, ModelFolder, Network, WeightFile, load_into};
+use crate::weights::{ModelFolder, Network};
 use examples::{Example, examples, key_of, text_of};
 
 /// Prompts drawn for the sheet of samples.
@@ -84,13 +84,11 @@ pub fn run(
         return Ok(saved.map_or(0, |saved| saved.step));
     };
 
-    let (max_elements, device) = (device.max_elements, &device.device);
-    let training = device.clone().autodiff();
+    let training = device.device.clone().autodiff();
     let sizes = bundle.transformer.config.clone();
-    let mut transformer = Transformer::new(&sizes, &training, max_elements);
-    let file = WeightFile::open(files.transformer_path())?;
-    load_into(&mut transformer, &file, &KeyMap::published(), &training)?;
-    let tuned = |transformer: Transformer| {
+    // The frozen weights are those that draw: there is one copy of them.
+    let transformer = bundle.transformer.recorded();
+    let tuned = |transformer| {
         Tuned::new(transformer, &config.layers, config.rank, config.alpha())
     };
     let mut first = tuned(transformer)?;
@@ -116,6 +114,7 @@ pub fn run(
     let batches = feed::start(optimizer.steps(), move |step| Ok(teacher.prepare(step)))?;
     let subject = Tuning {
         config,
+        by_block: config.by_block.unwrap_or(false),
         training: &training,
         saver: std::sync::Mutex::new(Saver {
             tuned: first,
@@ -319,6 +318,8 @@ impl Teacher {
 /// Low-rank additions as a subject of the training loop.
 struct Tuning<'a> {
     config: &'a FinetuneConfig,
+    /// Whether blocks are computed again for the gradient instead of kept.
+    by_block: bool,
     training: &'a Device,
     saver: std::sync::Mutex<Saver<'a>>,
 }
@@ -341,31 +342,42 @@ impl Subject for Tuning<'_> {
 
     fn learn(
         &self,
-        tuned: &Tuned,
+        tuned: &mut Tuned,
         prepared: &Prepared,
         part: Range<usize>,
-    ) -> Result<(Tensor<1>, Measures), EngineError> {
-        let (transformer, schedule) = (&tuned.transformer, &prepared.schedule);
+    ) -> Result<(Rows, Measures), EngineError> {
+        let schedule = &prepared.schedule;
+        let plain = self.by_block.then(|| tuned.transformer.plain());
+        let transformer = plain.as_ref().unwrap_or(&tuned.transformer);
+        let device = transformer.device().clone();
         let stream = Stream::new(self.config.seed ^ 0xD209, prepared.step);
         let first = part.start as u64;
-        let text = text_of(&prepared.examples[part.clone()], self.training);
+        let text = text_of(&prepared.examples[part.clone()], &device);
         let text = with_dropped(transformer, text, stream, first, self.config.caption_drop);
         let condition = transformer.condition(text.padded, &text.lens);
         let lessons = &prepared.lessons[part];
         let bits = transformer.config.token_bits();
-        let inputs = input_tensor(lessons, bits, self.training);
-        let loss = bit_loss(
-            transformer.forward_all(&condition, inputs, schedule),
-            lessons,
-        );
-        let total = loss.total(schedule, self.config.reweight_by_scale);
-        let measures = Measures {
-            loss: total.clone().into_scalar(),
-            mean_square: None,
-            bit_accuracy: BitLoss::by_scale(&loss.right, schedule),
-            scale_loss: BitLoss::by_scale(&loss.per_bit, schedule),
+        let inputs = input_tensor(lessons, bits, &device);
+        let learned = |logits: Tensor<3>| {
+            let loss = bit_loss(logits, lessons);
+            let total = loss.total(schedule, self.config.reweight_by_scale);
+            let measures = Measures {
+                loss: total.clone().into_scalar(),
+                mean_square: None,
+                bit_accuracy: BitLoss::by_scale(&loss.right, schedule),
+                scale_loss: BitLoss::by_scale(&loss.per_bit, schedule),
+            };
+            (total, measures)
         };
-        Ok((total, measures))
+        let Some(plain) = &plain else {
+            let logits = transformer.forward_all(&condition, inputs, schedule);
+            let (total, measures) = learned(logits);
+            return Ok((gradient_rows(tuned, &total.backward())?, measures));
+        };
+        let piece = PIECE_VALUES / (lessons.len() * plain.config.mlp_hidden);
+        tuned
+            .transformer
+            .low_rank_gradients(plain, &condition, inputs, schedule, piece, learned)
     }
 
     fn save(&self, optimizer: &AdamW, _phase: &Phase) -> Result<(), EngineError> {

@@ -9,6 +9,7 @@ use super::{Codes, Layout, Outcome, Plan, ScaleView, Texts, Watcher, generate};
 use crate::api::{EngineError, GenerateSpec, LoraWish, ModelInfo, RatioInfo, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::lora::{self, Lora, LoraInfo};
+use crate::memory::Sizes;
 use crate::model::{ModelConfig, Transformer};
 use crate::schedule::{PIXELS_PER_TOKEN, RATIOS, Scale, ScaleSchedule};
 use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures};
@@ -121,6 +122,15 @@ impl Bundle {
             worn_infos: Vec::new(),
             tokenizer_identity: OnceLock::new(),
         })
+    }
+
+    /// Sizes of its networks.
+    pub fn sizes(&self) -> Sizes {
+        Sizes::new(
+            &self.transformer.config,
+            &self.vae.config,
+            self.text.config(),
+        )
     }
 
     fn open_loras(&mut self, wishes: &[LoraWish]) -> Result<Vec<Lora>, EngineError> {

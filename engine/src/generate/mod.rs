@@ -155,6 +155,10 @@ impl Run<'_> {
                 return Ok(None);
             }
             x = transformer.block(block, x, condition, &rope, Look::Cache(cache, None));
+            if index + 1 == plan.drawn {
+                // Nothing looks back on the last scale, nor through this block again.
+                *cache = KvCache::default();
+            }
             if block == 0 {
                 watcher.tensor(index, "block_first_out", &x);
             }

@@ -38,7 +38,7 @@ impl Run<'_> {
             let width = transformer.config.head_width();
             let device = transformer.device();
             let rope = Rope::new(&plan.schedule, scales.clone(), width, device);
-            let mask = (scales.len() > 1).then(|| Mask::causal(&plan.schedule, &scales, device));
+            let mask = (scales.len() > 1).then(|| Mask::causal(&plan.schedule, &scales));
             for (block, cache) in self.caches.iter_mut().enumerate() {
                 if watcher.is_cancelled() {
                     return Ok(false);

@@ -35,6 +35,14 @@ pub enum Precision {
     Off,
 }
 
+/// Whether this processor runs them.
+pub fn available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return x86::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 static PRODUCTS: AtomicU64 = AtomicU64::new(0);
 
 /// Multiplications in matrix products of the operations so far, in all threads; what is computed twice counts once.

@@ -222,7 +222,7 @@ fn self_attention() {
         let schedule = ScaleSchedule::nearest(1.25, scales).unwrap();
         let tokens = schedule.tokens();
         let rope = Rope::new(&schedule, 0..scales, width, &device());
-        let mask = Mask::block_causal(&schedule, &device());
+        let mask = Mask::block_causal(&schedule);
         compare(
             "self attention",
             (

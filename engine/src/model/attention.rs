@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, activation};
 
 use super::config::ModelConfig;
 use super::rope2d::Rope;
@@ -139,9 +139,23 @@ pub(crate) fn mix(
         |mask| mask.sights.clone(),
     );
     kernels::attend(&query, &key, &value, &sights).unwrap_or_else(|| {
-        let bias = mask.map(|mask| mask.bias.clone());
-        join_heads(attend(query, key, value, bias, max_elements))
+        let Some(mask) = mask else {
+            return join_heads(attend(query, key, value, None, max_elements));
+        };
+        // Scale by scale: what a token must not see is not computed, and no mask is stored.
+        let part = |sight: &Sight| {
+            let query = narrow(&query, &sight.queries);
+            let [key, value] = [&key, &value].map(|t| narrow(t, &(0..sight.keys)));
+            attend(query, key, value, None, max_elements)
+        };
+        let parts = mask.sights.iter().map(part).collect();
+        join_heads(Tensor::cat(parts, 2))
     })
+}
+
+/// Places `range` of a tensor of heads `[B, N, L, D]`.
+pub(super) fn narrow(tensor: &Tensor<4>, range: &Range<usize>) -> Tensor<4> {
+    tensor.clone().narrow(2, range.start, range.len())
 }
 
 fn unit_length(x: Tensor<4>) -> Tensor<4> {
@@ -173,19 +187,17 @@ pub enum Look<'a> {
 /// What the tokens of a pass over several scales may see: their own scale and those before.
 #[derive(Clone, Debug)]
 pub struct Mask {
-    /// 0 where a token may look, else a large negative number, `[1, 1, L, S]`.
-    bias: Tensor<4>,
     sights: Arc<[Sight]>,
 }
 
 impl Mask {
     /// The mask of all scales of `schedule` in one pass.
-    pub fn block_causal(schedule: &ScaleSchedule, device: &Device) -> Self {
-        Self::causal(schedule, &(0..schedule.scales.len()), device)
+    pub fn block_causal(schedule: &ScaleSchedule) -> Self {
+        Self::causal(schedule, &(0..schedule.scales.len()))
     }
 
     /// The mask of a pass over `scales` when those before are in the cache.
-    pub fn causal(schedule: &ScaleSchedule, scales: &Range<usize>, device: &Device) -> Self {
+    pub fn causal(schedule: &ScaleSchedule, scales: &Range<usize>) -> Self {
         let tokens = |range: Range<usize>| -> usize {
             schedule.scales[range]
                 .iter()
@@ -203,19 +215,12 @@ impl Mask {
                 }
             })
             .collect();
-        let keys = tokens(0..scales.end);
-        let values: Vec<f32> = sights
-            .iter()
-            .flat_map(|sight| {
-                let row = (0..keys).map(|key| if key < sight.keys { 0.0 } else { -1e9 });
-                std::iter::repeat_n(row, sight.queries.len()).flatten()
-            })
-            .collect();
-        let shape = [1, 1, keys - first, keys];
-        Self {
-            bias: Tensor::from_data(TensorData::new(values, shape), device),
-            sights,
-        }
+        Self { sights }
+    }
+
+    /// Runs of tokens that see the same first keys.
+    pub(super) fn sights(&self) -> &[Sight] {
+        &self.sights
     }
 }
 
@@ -256,14 +261,8 @@ impl SelfAttention {
         add_low_rank(&x, y, &self.qkv_additions)
     }
 
-    /// Mixes the tokens `x` `[B, L, C]` with what they may see.
-    pub(super) fn forward(
-        &self,
-        x: Tensor<3>,
-        rope: &Rope,
-        look: Look<'_>,
-        max_elements: usize,
-    ) -> Tensor<3> {
+    /// Queries, keys and values of the tokens `x` `[B, L, C]`, each `[B, N, L, D]`.
+    pub(super) fn turned(&self, x: &Tensor<3>, rope: &Rope, max_elements: usize) -> [Tensor<4>; 3] {
         let [batch, length, _] = x.dims();
         let chunk = (max_elements / (batch * 3 * self.width)).clamp(1, length);
         let mut parts: [Vec<Tensor<4>>; 3] = Default::default();
@@ -281,14 +280,31 @@ impl SelfAttention {
             }
             start += count;
         }
-        let [query, key, value] = parts.map(|mut list| {
+        parts.map(|mut list| {
             if list.len() == 1 {
                 list.remove(0)
             } else {
                 Tensor::cat(list, 2)
             }
-        });
-        let mixed = match look {
+        })
+    }
+
+    /// What the tokens make of `mixed` `[B, L, C]`, the values they have seen.
+    pub(super) fn project(&self, mixed: Tensor<3>) -> Tensor<3> {
+        self.proj.forward(mixed)
+    }
+
+    /// Mixes the tokens `x` `[B, L, C]` with what they may see: `[B, L, C]`, before the projection.
+    pub(super) fn look(
+        &self,
+        x: &Tensor<3>,
+        rope: &Rope,
+        look: Look<'_>,
+        max_elements: usize,
+    ) -> Tensor<3> {
+        let batch = x.dims()[0];
+        let [query, key, value] = self.turned(x, rope, max_elements);
+        match look {
             Look::Own(mask) => mix(query, key, value, Some(mask), max_elements),
             Look::Cache(cache, mask) => {
                 cache.push(key, value);
@@ -310,8 +326,7 @@ impl SelfAttention {
                     Tensor::cat(mixed, 0)
                 }
             }
-        };
-        self.proj.forward(mixed)
+        }
     }
 }
 

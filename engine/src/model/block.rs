@@ -80,15 +80,47 @@ impl Block {
         look: Look<'_>,
         max_elements: usize,
     ) -> Tensor<3> {
-        let ada = self.ada_gss.clone().reshape([1, 6, self.width]) + text.shared_ada.clone(); // [R, 6, C]
-        let row = |index: usize| ada.clone().narrow(1, index, 1); // [R, 1, C]
-        let (gamma1, gamma2, scale1, scale2, shift1, shift2) =
-            (row(0), row(1), row(2), row(3), row(4), row(5));
-        let modulated = scaled_norm(&x, &scale1, &shift1, 1.0, NORM_EPSILON);
+        let modulated = self.modulated(&x, text.shared_ada);
         let mixed = self
             .self_attention
-            .forward(modulated, rope, look, max_elements);
-        let x = gated_sum(x, mixed, gamma1);
+            .look(&modulated, rope, look, max_elements);
+        self.finish(x, mixed, text, max_elements)
+    }
+
+    /// Gates, scales and shifts of both branches, `[R, 6, C]`.
+    fn ada(&self, shared: &Tensor<3>) -> impl Fn(usize) -> Tensor<3> {
+        let ada = self.ada_gss.clone().reshape([1, 6, self.width]) + shared.clone();
+        move |index| ada.clone().narrow(1, index, 1) // [R, 1, C]
+    }
+
+    /// What the self attention sees of `x`.
+    fn modulated(&self, x: &Tensor<3>, shared_ada: &Tensor<3>) -> Tensor<3> {
+        let ada = self.ada(shared_ada);
+        scaled_norm(x, &ada(2), &ada(4), 1.0, NORM_EPSILON)
+    }
+
+    /// Queries, keys and values of `x`, each `[R, N, L, D]`.
+    pub(super) fn turned(
+        &self,
+        x: &Tensor<3>,
+        shared_ada: &Tensor<3>,
+        rope: &Rope,
+        max_elements: usize,
+    ) -> [Tensor<4>; 3] {
+        self.self_attention
+            .turned(&self.modulated(x, shared_ada), rope, max_elements)
+    }
+
+    /// All that follows the self attention, token by token: `x` and what was `mixed` for it.
+    pub(super) fn finish(
+        &self,
+        x: Tensor<3>,
+        mixed: Tensor<3>,
+        text: &BlockText<'_>,
+        max_elements: usize,
+    ) -> Tensor<3> {
+        let ada = self.ada(text.shared_ada);
+        let x = gated_sum(x, self.self_attention.project(mixed), ada(0));
         let weight = self.ca_norm_weight.clone().unsqueeze();
         let bias = self.ca_norm_bias.clone().unsqueeze();
         let normed = scaled_norm(&x, &weight, &bias, 0.0, NORM_EPSILON);
@@ -96,8 +128,8 @@ impl Block {
             x + self
                 .cross_attention
                 .forward(normed, text.text_kv, text.bias.clone(), max_elements);
-        let modulated = scaled_norm(&x, &scale2, &shift2, 1.0, NORM_EPSILON);
-        gated_sum(x, self.feed_forward(modulated, max_elements), gamma2)
+        let modulated = scaled_norm(&x, &ada(3), &ada(5), 1.0, NORM_EPSILON);
+        gated_sum(x, self.feed_forward(modulated, max_elements), ada(1))
     }
 
     fn feed_forward(&self, x: Tensor<3>, max_elements: usize) -> Tensor<3> {

@@ -5,6 +5,7 @@
 
 mod attention;
 mod block;
+mod by_block;
 mod config;
 mod rope2d;
 mod text_attention;
@@ -13,6 +14,7 @@ mod transformer;
 pub use attention::{KvCache, Look, Mask, attend};
 #[cfg(test)]
 pub(crate) use attention::{mix, split_and_turn};
+pub use by_block::LowRankGradients;
 pub use config::ModelConfig;
 pub use rope2d::{Rope, angles, stretched};
 pub use transformer::{Condition, Transformer};

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::attention::{attend, branch_init, join_heads, plain_init, split_heads};
 use super::config::ModelConfig;
-use super::transformer::spread_rows;
+use super::transformer::{spread_lens, spread_rows};
 use crate::kernels;
 use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::weights::{Init, Network, Slots};
@@ -34,14 +34,11 @@ impl TextKv {
 
     /// Every row `count` times.
     pub(super) fn spread(&self, count: usize) -> Self {
-        let lens = self.lens.iter();
         Self {
             key: spread_rows(&self.key, count),
             value: spread_rows(&self.value, count),
             both: spread_rows(&self.both, count),
-            lens: lens
-                .flat_map(|&len| std::iter::repeat_n(len, count))
-                .collect(),
+            lens: spread_lens(&self.lens, count),
         }
     }
 }

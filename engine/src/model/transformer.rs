@@ -46,6 +46,7 @@ pub struct Condition {
     head_ada: Tensor<3>,
     text_kv: Vec<TextKv>,
     bias: Option<Tensor<4>>,
+    lens: Arc<[usize]>,
 }
 
 /// Hides the padding of texts of `lens` tokens: 0 where a token is, else a large negative number, `[R, 1, 1, T]`.
@@ -73,6 +74,41 @@ impl Condition {
             head_ada: spread_rows(&self.head_ada, count),
             text_kv: self.text_kv.iter().map(|kv| kv.spread(count)).collect(),
             bias: self.bias.as_ref().map(|bias| spread_rows(bias, count)),
+            lens: spread_lens(&self.lens, count),
+        }
+    }
+}
+
+impl Condition {
+    /// The same on a device that records gradients, without keys and values of the text.
+    pub(super) fn recorded(&self) -> Self {
+        Self {
+            summary: self.summary.clone().autodiff(),
+            text: self.text.clone().autodiff(),
+            shared_ada: self.shared_ada.clone().autodiff(),
+            head_ada: self.head_ada.clone().autodiff(),
+            text_kv: Vec::new(),
+            bias: self.bias.clone().map(Tensor::autodiff),
+            lens: self.lens.clone(),
+        }
+    }
+
+    /// How many text tokens of each row count.
+    pub(super) fn lens(&self) -> Arc<[usize]> {
+        self.lens.clone()
+    }
+
+    /// What block `index` needs to know.
+    pub(super) fn of_block(&self, index: usize) -> BlockText<'_> {
+        self.with_kv(&self.text_kv[index])
+    }
+
+    /// What a block needs to know, with keys and values `text_kv` of the text.
+    pub(super) fn with_kv<'a>(&'a self, text_kv: &'a TextKv) -> BlockText<'a> {
+        BlockText {
+            shared_ada: &self.shared_ada,
+            text_kv,
+            bias: self.bias.clone(),
         }
     }
 }
@@ -88,6 +124,7 @@ impl Condition {
             head_ada: self.head_ada.clone().narrow(0, 0, count),
             text_kv: kv.collect(),
             bias: self.bias.clone().map(|bias| bias.narrow(0, 0, count)),
+            lens: self.lens.iter().take(count).copied().collect(),
         }
     }
 }
@@ -99,6 +136,13 @@ pub(super) fn spread_rows<const D: usize>(tensor: &Tensor<D>, count: usize) -> T
         std::iter::repeat_n(row, count)
     });
     Tensor::cat(rows.collect(), 0)
+}
+
+/// Every length `count` times.
+pub(super) fn spread_lens(lens: &[usize], count: usize) -> Arc<[usize]> {
+    lens.iter()
+        .flat_map(|&len| std::iter::repeat_n(len, count))
+        .collect()
 }
 
 impl Transformer {
@@ -193,6 +237,7 @@ impl Transformer {
             head_ada,
             text_kv,
             bias,
+            lens,
         }
     }
 
@@ -225,11 +270,7 @@ impl Transformer {
         rope: &Rope,
         look: Look<'_>,
     ) -> Tensor<3> {
-        let text = BlockText {
-            shared_ada: &condition.shared_ada,
-            text_kv: &condition.text_kv[index],
-            bias: condition.bias.clone(),
-        };
+        let text = condition.of_block(index);
         self.blocks[index].forward(tokens, &text, rope, look, self.max_elements)
     }
 
@@ -264,6 +305,23 @@ impl Transformer {
         inputs: Option<Tensor<3>>,
         schedule: &ScaleSchedule,
     ) -> Tensor<3> {
+        let mut x = self.tokens(condition, inputs, schedule); // [R, L, C]
+        let scales = 0..schedule.scales.len();
+        let rope = Rope::new(schedule, scales, self.config.head_width(), &self.device);
+        let mask = Mask::block_causal(schedule);
+        for index in 0..self.blocks.len() {
+            x = self.block(index, x, condition, &rope, Look::Own(&mask));
+        }
+        self.logits(x, condition)
+    }
+
+    /// The tokens of all scales as they enter the first block, `[R, L, C]`.
+    pub(super) fn tokens(
+        &self,
+        condition: &Condition,
+        inputs: Option<Tensor<3>>,
+        schedule: &ScaleSchedule,
+    ) -> Tensor<3> {
         let mut tokens = vec![self.first_token(condition)];
         if let Some(inputs) = inputs {
             let mut start = 0;
@@ -273,14 +331,19 @@ impl Transformer {
                 start += scale.tokens();
             }
         }
-        let mut x = Tensor::cat(tokens, 1); // [R, L, C]
-        let scales = 0..schedule.scales.len();
-        let rope = Rope::new(schedule, scales, self.config.head_width(), &self.device);
-        let mask = Mask::block_causal(schedule, &self.device);
-        for index in 0..self.blocks.len() {
-            x = self.block(index, x, condition, &rope, Look::Own(&mask));
-        }
-        self.logits(x, condition)
+        Tensor::cat(tokens, 1)
+    }
+
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    pub(super) fn blocks_mut(&mut self) -> &mut [Block] {
+        &mut self.blocks
+    }
+
+    pub(super) fn set_device(&mut self, device: Device) {
+        self.device = device;
     }
 }
 

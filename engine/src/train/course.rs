@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use crossbeam_channel::Receiver;
 
 use super::checkpoint::Checkpoint;
 use super::config::{Phase, place_of};
-use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
+use super::optimizer::{AdamW, AdamWConfig, Rows};
 use super::parallel;
 use super::report::{self, LogLine, Pace};
 use super::{Limits, Progress};
@@ -45,16 +45,16 @@ pub(crate) trait Subject: Sync {
     /// What a part of a batch is called in messages: its pictures by number or file.
     fn name_of(&self, prepared: &Self::Prepared, part: Range<usize>) -> String;
 
-    /// Loss and measures of a part of a batch.
+    /// Gradients and measures of a part of a batch; none need be right when a measure is not a number.
     ///
     /// # Errors
     /// [`EngineError::Internal`] when the device fails.
     fn learn(
         &self,
-        network: &Self::Network,
+        network: &mut Self::Network,
         prepared: &Self::Prepared,
         part: Range<usize>,
-    ) -> Result<(Tensor<1>, Measures), EngineError>;
+    ) -> Result<(Rows, Measures), EngineError>;
 
     /// Writes the weights and a sheet of pictures.
     ///
@@ -179,12 +179,12 @@ pub(crate) fn run<S: Subject>(
             &parts,
             |network, part| {
                 optimizer.copy_to(network, training);
-                let (loss, measures) = subject.learn(network, &prepared, part.clone())?;
+                let (rows, measures) = subject.learn(network, &prepared, part.clone())?;
                 if let Some(scale) = measures.wrong() {
                     let what = format!("loss of step {}{scale}", number + 1);
                     return Err(not_finite(part, &what));
                 }
-                Ok((gradient_rows(network, &loss.backward())?, measures))
+                Ok((rows, measures))
             },
         )?;
         let Some(norm) = optimizer.update(&rows, place.learning_rate) else {

@@ -9,7 +9,7 @@ use super::checkpoint::Checkpoint;
 use super::config::{Phase, TransformerLossConfig};
 use super::course::{self, Course, Measures, Subject};
 use super::feed::{self, Batch};
-use super::optimizer::{AdamW, AdamWConfig, gradient_rows};
+use super::optimizer::{AdamW, AdamWConfig, Rows, gradient_rows};
 use super::report::write_sheet;
 use super::self_correction::Lesson;
 use super::teacher::{FeatureCache, Teacher};
@@ -221,10 +221,10 @@ impl Subject for Drawer<'_> {
 
     fn learn(
         &self,
-        learner: &Learner,
+        learner: &mut Learner,
         (batch, lessons): &(Batch, Vec<Lesson>),
         part: Range<usize>,
-    ) -> Result<(Tensor<1>, Measures), EngineError> {
+    ) -> Result<(Rows, Measures), EngineError> {
         let (run, lessons) = (self.run, &lessons[part.clone()]);
         let text = encode_captions(run, self.tokenizer, learner, batch, part)?;
         let condition = learner.transformer.condition(text.padded, &text.lens);
@@ -240,7 +240,7 @@ impl Subject for Drawer<'_> {
             bit_accuracy: BitLoss::by_scale(&loss.right, &batch.learned),
             scale_loss: BitLoss::by_scale(&loss.per_bit, &batch.learned),
         };
-        Ok((total, measures))
+        Ok((gradient_rows(learner, &total.backward())?, measures))
     }
 
     fn save(&self, optimizer: &AdamW, phase: &Phase) -> Result<(), EngineError> {

@@ -9,7 +9,7 @@ use super::checkpoint::Checkpoint;
 use super::config::{Phase, VaeLossConfig};
 use super::course::{self, Course, Measures, Subject};
 use super::feed::{self, Batch};
-use super::optimizer::{AdamW, AdamWConfig};
+use super::optimizer::{AdamW, AdamWConfig, Rows, gradient_rows};
 use super::report::write_sheet;
 use super::vae_loss::vae_loss;
 use super::{Limits, Progress};
@@ -135,10 +135,10 @@ impl Subject for Tokenizer<'_> {
 
     fn learn(
         &self,
-        vae: &Vae,
+        vae: &mut Vae,
         batch: &Batch,
         part: Range<usize>,
-    ) -> Result<(Tensor<1>, Measures), EngineError> {
+    ) -> Result<(Rows, Measures), EngineError> {
         let (run, scales) = (self.run, &batch.schedule.scales);
         let kept = kept_scales(run.seed, batch.step, scales, run.loss.scale_drop);
         let pixels = pixels_from_images(&batch.images[part], self.training);
@@ -148,7 +148,7 @@ impl Subject for Tokenizer<'_> {
             mean_square: Some(loss.mean_square.into_scalar()),
             ..Measures::default()
         };
-        Ok((loss.total, measures))
+        Ok((gradient_rows(vae, &loss.total.backward())?, measures))
     }
 
     fn save(&self, optimizer: &AdamW, phase: &Phase) -> Result<(), EngineError> {

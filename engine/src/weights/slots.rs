@@ -65,6 +65,16 @@ impl WeightMut<'_> {
         each_rank!(self, tensor => **tensor = tensor.clone().set_require_grad(false));
     }
 
+    /// Puts the weight on the device that records gradients, without one of its own.
+    pub fn record(&mut self) {
+        each_rank!(self, tensor => **tensor = tensor.clone().autodiff());
+    }
+
+    /// Puts the weight on the device that records nothing.
+    pub fn stop_recording(&mut self) {
+        each_rank!(self, tensor => **tensor = tensor.clone().without_autodiff());
+    }
+
     /// The values, on the host.
     ///
     /// # Errors

@@ -1,0 +1,198 @@
+//! What drawing and teaching take in memory, computed from sizes alone, and what the machine has.
+//!
+//! The figures are upper bounds that are not far off: `tests/tests/memory.rs` counts what the processor really
+//! takes and holds them against it.
+
+use crate::api::MemoryNeed;
+use crate::model::{ModelConfig, Transformer};
+use crate::schedule::ScaleSchedule;
+use crate::text::{T5Config, T5Encoder};
+use crate::vae::{Vae, VaeConfig};
+use crate::weights::Network as _;
+use burn::tensor::Device;
+
+/// Bytes of an f32.
+const VALUE: u64 = 4;
+/// Of what is counted, the hundredths that come on top: what allocators and drivers keep for themselves.
+const RESERVE: u64 = 15;
+
+/// The networks of a model.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// The transformer.
+    pub transformer: ModelConfig,
+    /// The picture tokenizer.
+    pub vae: VaeConfig,
+    /// The text encoder.
+    pub text: T5Config,
+    /// Weights of transformer, tokenizer and text encoder.
+    pub weights: [u64; 3],
+}
+
+impl Sizes {
+    /// Counts the weights of networks of these sizes; none is made.
+    pub fn new(transformer: &ModelConfig, vae: &VaeConfig, text: &T5Config) -> Self {
+        let device = Device::flex();
+        let weights = [
+            Transformer::new(transformer, &device, usize::MAX).parameter_count(),
+            Vae::new(vae, &device, usize::MAX).parameter_count(),
+            T5Encoder::new(text, &device).parameter_count(),
+        ];
+        Self {
+            transformer: transformer.clone(),
+            vae: vae.clone(),
+            text: text.clone(),
+            weights,
+        }
+    }
+
+    /// Weights of the low-rank additions of `rank` to the layers whose names contain one of `layers`.
+    pub fn low_rank(&self, rank: usize, layers: &[String]) -> u64 {
+        let mut network = Transformer::new(&self.transformer, &Device::flex(), usize::MAX);
+        let chosen = network.adaptables().into_iter();
+        let chosen =
+            chosen.filter(|layer| layers.iter().any(|part| layer.name.contains(part.as_str())));
+        chosen
+            .map(|layer| (rank * (layer.shape[0] + layer.shape[1])) as u64)
+            .sum()
+    }
+}
+
+/// What is drawn at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Drawing<'a> {
+    /// The grids.
+    pub schedule: &'a ScaleSchedule,
+    /// Pictures at once.
+    pub pictures: usize,
+    /// Whether guidance doubles the rows.
+    pub guided: bool,
+    /// Most values of one tensor.
+    pub max_elements: usize,
+    /// Bytes of a weight of the transformer's blocks: 4, or 2 in half precision.
+    pub weight_bytes: u64,
+    /// Whether operations of our own compute ([`kernels::available`], on the processor); they keep less.
+    pub own_operations: bool,
+}
+
+/// What a picture takes.
+pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
+    let config = &sizes.transformer;
+    let rows = (job.pictures * if job.guided { 2 } else { 1 }) as u64;
+    let (width, hidden) = (config.width as u64, config.mlp_hidden as u64);
+    let scales = &job.schedule.scales;
+    let all = job.schedule.tokens() as u64;
+    let last = scales.last().map_or(1, |scale| scale.tokens()) as u64;
+    let mut need = MemoryNeed::default();
+    need.add("transformer", sizes.weights[0] * job.weight_bytes);
+    need.add("text encoder", sizes.weights[2] * VALUE);
+    need.add("picture tokenizer", sizes.weights[1] * VALUE);
+    // Keys and values of all scales but the last, which nothing looks back on.
+    let cached = config.depth as u64 * 2 * rows * (all - last) * width;
+    need.add("keys and values", cached * VALUE);
+    let limit = job.max_elements as u64;
+    // Keys and values of one block side by side; tokens, queries and what comes of them.
+    let scores = (rows * config.heads as u64 * last * all).min(limit) * 2;
+    let attention = rows * (4 * all + 20 * last) * width + if job.own_operations { 0 } else { scores };
+    let forward = rows * last * 4 * width + (rows * last * hidden).min(limit) * 3;
+    let patch = if config.patchify { 4 } else { 1 };
+    let decode = pixels_taken(sizes, (last * patch) as usize) * job.pictures.min(1) as u64;
+    let work = attention.max(forward).max(decode);
+    need.add("work", work * VALUE);
+    with_reserve(need)
+}
+
+fn with_reserve(mut need: MemoryNeed) -> MemoryNeed {
+    let bytes = need.bytes() * RESERVE / 100;
+    need.add("reserve", bytes);
+    need
+}
+
+/// Values that decoding `places` of the code map holds at once: maps of the widest level as they come, go and lie beside.
+fn pixels_taken(sizes: &Sizes, places: usize) -> u64 {
+    let vae = &sizes.vae;
+    let levels = vae.decoder_ch_mult.iter().enumerate();
+    let widest = levels.map(|(level, &mult)| {
+        let side = (vae.patch_size / vae.stem) >> level;
+        places * side.max(1).pow(2) * mult * vae.base_ch
+    });
+    6 * widest.max().unwrap_or(0) as u64
+}
+
+/// How a LoRA is taught.
+#[derive(Clone, Copy, Debug)]
+pub struct Teaching<'a> {
+    /// The grids.
+    pub schedule: &'a ScaleSchedule,
+    /// Pictures per update.
+    pub batch: usize,
+    /// Rank of the additions.
+    pub rank: usize,
+    /// Parts of the names of layers that learn.
+    pub layers: &'a [String],
+    /// Threads that share a batch.
+    pub workers: usize,
+    /// Whether blocks are computed again for the gradient instead of kept.
+    pub by_block: bool,
+    /// Bytes of a weight of the transformer's blocks: 4, or 2 in half precision.
+    pub weight_bytes: u64,
+    /// Whether operations of our own compute ([`kernels::available`], on the processor); they keep less.
+    pub own_operations: bool,
+    /// Whether text encoder and picture tokenizer stay, for samples.
+    pub whole_model: bool,
+}
+
+/// Values of a hidden layer that are computed at once where blocks are computed again.
+pub(crate) const PIECE_VALUES: usize = 8 << 20;
+
+/// What an update takes, with the weights.
+pub fn teaching(sizes: &Sizes, job: &Teaching<'_>) -> MemoryNeed {
+    let config = &sizes.transformer;
+    let tokens = (job.batch * job.schedule.tokens()) as u64;
+    let (width, hidden) = (config.width as u64, config.mlp_hidden as u64);
+    let depth = config.depth as u64;
+    let mut need = MemoryNeed::default();
+    need.add("transformer", sizes.weights[0] * job.weight_bytes);
+    if job.whole_model {
+        need.add("text encoder", sizes.weights[2] * VALUE);
+        need.add("picture tokenizer", sizes.weights[1] * VALUE);
+    }
+    let learning = sizes.low_rank(job.rank, job.layers);
+    // Master weights, moments and the sum of gradients; per worker weights and gradients, here and on the device.
+    let copies = 4 + 4 * job.workers as u64;
+    need.add("additions and optimizer", learning * copies * VALUE);
+    // Inner values per token of one block that a gradient needs; more where one operation is several.
+    let per_token = if job.own_operations {
+        KEPT_WIDTHS[0] * width + KEPT_HIDDEN[0] * hidden
+    } else {
+        KEPT_WIDTHS[1] * width + KEPT_HIDDEN[1] * hidden
+    };
+    let scores = if job.own_operations {
+        0
+    } else {
+        // Scale by scale: about 0.6 of the square for the usual schedules.
+        let square = (job.schedule.tokens() as u64).pow(2) * 6 / 10;
+        3 * job.batch as u64 * config.heads as u64 * square
+    };
+    let work = if job.by_block {
+        let piece = (PIECE_VALUES as u64).min(tokens * hidden) * per_token / hidden;
+        let shared = 12 * tokens * width;
+        depth * tokens * width + shared + piece
+    } else {
+        depth * (tokens * per_token + scores) + 4 * tokens * width
+    };
+    let bits = tokens * 6 * config.token_bits() as u64 * 2;
+    need.add("inner values", (work + bits) * VALUE);
+    with_reserve(need)
+}
+
+/// Token widths and hidden widths that a block keeps per token: with operations of our own, and without.
+const KEPT_WIDTHS: [u64; 2] = [14, 18];
+const KEPT_HIDDEN: [u64; 2] = [2, 5];
+
+/// Memory of the machine that is free for use, in bytes; `None` where the system does not tell.
+pub fn free_on_host() -> Option<u64> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    Some(system.available_memory()).filter(|&bytes| bytes > 0)
+}

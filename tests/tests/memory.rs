@@ -1,0 +1,134 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise"
+)]
+//! Memory: what is computed beforehand against what the allocator really gave.
+//!
+//! One test, for the counter sees the whole process.
+
+use infinity_engine::api::{DeviceChoice, GenerateSpec, MemoryNeed, bytes_text};
+use infinity_engine::device::{self, OpenDevice};
+use infinity_engine::finetune::{self, Collection, FinetuneConfig, look_through};
+use infinity_engine::generate::Bundle;
+use infinity_engine::kernels::{self, Precision};
+use infinity_engine::memory::{self, Drawing, Teaching};
+use infinity_engine::schedule::ScaleSchedule;
+use infinity_engine::train::{Limits, Progress};
+use infinity_tests::models::starter;
+use infinity_tests::windmill::write_folder;
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static COUNTER: PeakAlloc = PeakAlloc;
+
+/// What was taken is at most what was computed, and that is not far more.
+fn hold(what: &str, took: u64, need: &MemoryNeed) {
+    let (took, computed) = (took as f64, need.bytes() as f64);
+    eprintln!(
+        "{what}: took {}, computed {}",
+        bytes_text(took as u64),
+        bytes_text(computed as u64)
+    );
+    assert!(took <= computed, "{what} takes more: {need:?}");
+    assert!(computed < 1.6 * took, "{what} takes less: {need:?}");
+}
+
+/// Highest memory while two updates are made.
+fn taught(
+    config: &FinetuneConfig,
+    bundle: &mut Bundle,
+    collection: &Collection,
+    device: &OpenDevice,
+) -> u64 {
+    let out = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        resume: false,
+        until: None,
+        cancelled: &|| false,
+    };
+    let mut peak = 0;
+    let mut watch = |progress: &Progress| match progress {
+        Progress::Samples { .. } => COUNTER.reset_peak_usage(),
+        Progress::Line(_) => peak = COUNTER.peak_usage() as u64,
+        _ => {}
+    };
+    finetune::run(
+        config,
+        bundle,
+        collection,
+        device,
+        out.path(),
+        &limits,
+        &mut watch,
+        &mut |_| {},
+    )
+    .unwrap();
+    peak
+}
+
+#[test]
+fn what_is_computed_beforehand_is_what_it_takes() {
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    let before = COUNTER.current_usage() as u64;
+    let mut bundle = Bundle::open(&starter(), &device).unwrap();
+    let sizes = bundle.sizes();
+    for scales in [5, 7, 9] {
+        let mut spec = GenerateSpec::new("blue sea, a red boat", 1);
+        spec.scale_count = Some(scales);
+        COUNTER.reset_peak_usage();
+        bundle.draw(&spec).unwrap();
+        let took = COUNTER.peak_usage() as u64 - before;
+        let need = memory::drawing(
+            &sizes,
+            &Drawing {
+                schedule: &ScaleSchedule::nearest(1.0, scales).unwrap(),
+                pictures: 1,
+                guided: true,
+                max_elements: device.max_elements,
+                weight_bytes: 4,
+                own_operations: kernels::available(),
+            },
+        );
+        hold(&format!("a picture of {scales} scales"), took, &need);
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), 4);
+    let collection = look_through(folder.path(), 5, "").unwrap();
+    for (precision, by_block, batch) in [
+        (Precision::Half, false, 8),
+        (Precision::Half, true, 2),
+        (Precision::Half, true, 8),
+        (Precision::Off, false, 2),
+        (Precision::Off, false, 8),
+        (Precision::Off, true, 8),
+    ] {
+        let mut config = FinetuneConfig {
+            steps: 2,
+            batch,
+            prior: 0.0,
+            by_block: Some(by_block),
+            save_every: 100,
+            ..FinetuneConfig::default()
+        };
+        config.optimizer.precision = precision;
+        let took = taught(&config, &mut bundle, &collection, &device) - before;
+        let need = memory::teaching(
+            &sizes,
+            &Teaching {
+                schedule: &ScaleSchedule::nearest(1.0, 5).unwrap(),
+                batch,
+                rank: config.rank,
+                layers: &config.layers,
+                workers: config.optimizer.workers,
+                by_block,
+                weight_bytes: 4,
+                own_operations: precision != Precision::Off && kernels::available(),
+                whole_model: true,
+            },
+        );
+        let what = format!("teaching {batch} at once, by block: {by_block}, {precision:?}");
+        hold(&what, took, &need);
+    }
+}
