@@ -22,7 +22,8 @@ use crate::panels::{
     recent::Recent,
     scales::Scales,
     status::Status,
-    teach::{SETTINGS_WIDTH, TeachSettings, TeachView},
+    teach::TeachView,
+    teach_settings::{SETTINGS_WIDTH, TeachSettings},
 };
 use crate::settings::{self, Settings, ThemeChoice};
 use crate::state::{Tone, UiState};

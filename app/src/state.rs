@@ -188,6 +188,7 @@ impl UiState {
             Event::DraftDone { .. }
             | Event::DraftsDone { .. }
             | Event::PicturesFound { .. }
+            | Event::TuneFitted { .. }
             | Event::TuneStepDone { .. }
             | Event::TuneSamples { .. }
             | Event::TuneDone { .. } => {}

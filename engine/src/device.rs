@@ -7,7 +7,8 @@
 
 use burn::tensor::{Device, DeviceKind as BurnKind};
 
-use crate::api::{DeviceChoice, DeviceInfo, DeviceKind, EngineError};
+use crate::api::{DeviceChoice, DeviceInfo, DeviceKind, EngineError, WeightStorage};
+use crate::{kernels, memory};
 
 /// Values in the largest tensor on the processor: keeps temporary memory moderate.
 const CPU_MAX_ELEMENTS: usize = 32 << 20;
@@ -23,6 +24,15 @@ pub struct OpenDevice {
     pub info: DeviceInfo,
     /// Most values one tensor may hold.
     pub max_elements: usize,
+    /// How weights are kept.
+    pub weights: WeightStorage,
+}
+
+impl OpenDevice {
+    /// Whether operations written by hand compute here.
+    pub fn has_own_operations(&self) -> bool {
+        self.info.kind == DeviceKind::Cpu && kernels::available()
+    }
 }
 
 struct Found {
@@ -43,7 +53,7 @@ fn adapters() -> Vec<Found> {
         let instance = wgpu::Instance::new(wanted);
         let list = pollster::block_on(instance.enumerate_adapters(backends));
         list.iter()
-            .map(|adapter| (adapter.get_info(), adapter.limits()))
+            .map(|adapter| (adapter.get_info(), adapter.limits(), own_memory(adapter)))
             .collect::<Vec<_>>()
     });
     let Ok(listed) = listed else {
@@ -57,7 +67,7 @@ fn adapters() -> Vec<Found> {
     };
     let mut found: Vec<Found> = listed
         .into_iter()
-        .map(|(info, limits)| {
+        .map(|(info, limits, memory)| {
             let burn = match info.device_type {
                 wgpu::DeviceType::DiscreteGpu => BurnKind::DiscreteGpu(next(0)),
                 wgpu::DeviceType::IntegratedGpu => BurnKind::IntegratedGpu(next(1)),
@@ -77,6 +87,7 @@ fn adapters() -> Vec<Found> {
                     name: info.name,
                     backend: format!("{:?}", info.backend),
                     reason: String::new(),
+                    memory,
                 },
                 max_binding: limits
                     .max_storage_buffer_binding_size
@@ -93,6 +104,33 @@ fn adapters() -> Vec<Found> {
     found
 }
 
+/// The largest heap of a card's own memory, in bytes; only Vulkan tells.
+#[cfg(not(target_vendor = "apple"))]
+#[expect(
+    unsafe_code,
+    reason = "wgpu hands out the driver's own handles this way only"
+)]
+fn own_memory(adapter: &wgpu::Adapter) -> Option<u64> {
+    use wgpu::hal::api::Vulkan;
+    // SAFETY: the handles are used while the adapter lives, and nothing is changed through them.
+    let properties = unsafe {
+        let adapter = adapter.as_hal::<Vulkan>()?;
+        let instance = adapter.shared_instance().raw_instance();
+        instance.get_physical_device_memory_properties(adapter.raw_physical_device())
+    };
+    let count = properties.memory_heap_count as usize;
+    // The first bit of a heap says that it is the card's own.
+    let own = properties.memory_heaps.iter().take(count);
+    let own = own.filter(|heap| heap.flags.as_raw() & 1 != 0);
+    own.map(|heap| heap.size).max()
+}
+
+#[cfg(target_vendor = "apple")]
+fn own_memory(_adapter: &wgpu::Adapter) -> Option<u64> {
+    // Shared with the processor.
+    memory::free_on_host()
+}
+
 fn cpu(reason: &str) -> OpenDevice {
     OpenDevice {
         device: Device::flex(),
@@ -101,8 +139,10 @@ fn cpu(reason: &str) -> OpenDevice {
             name: "processor".to_owned(),
             backend: String::new(),
             reason: reason.to_owned(),
+            memory: memory::free_on_host(),
         },
         max_elements: CPU_MAX_ELEMENTS,
+        weights: WeightStorage::default(),
     }
 }
 
@@ -171,5 +211,6 @@ fn graphics(found: &Found, reason: &str) -> OpenDevice {
             ..found.info.clone()
         },
         max_elements: (found.max_binding / VALUE_BYTES) as usize,
+        weights: WeightStorage::default(),
     }
 }

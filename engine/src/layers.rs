@@ -28,7 +28,14 @@ pub fn add_low_rank(x: &Tensor<3>, mut y: Tensor<3>, additions: &[LowRank]) -> T
 }
 
 /// `x Wᵀ + b` for `x` `[B, L, in]` and `W` `[out, in]`.
+///
+/// A weight kept in half precision is widened first.
 pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<3> {
+    let weight = &if weight.dtype() == x.dtype() {
+        weight.clone()
+    } else {
+        weight.clone().cast(x.dtype())
+    };
     if let Some(y) = kernels::linear(&x, weight, bias) {
         return y;
     }

@@ -3,8 +3,9 @@
 //! The figures are upper bounds that are not far off: `tests/tests/memory.rs` counts what the processor really
 //! takes and holds them against it.
 
-use crate::api::MemoryNeed;
-use crate::model::{ModelConfig, Transformer};
+use crate::api::{EngineError, Keeping, MemoryNeed, WeightStorage};
+use crate::device::OpenDevice;
+use crate::model::{ModelConfig, Transformer, by_block};
 use crate::schedule::ScaleSchedule;
 use crate::text::{T5Config, T5Encoder};
 use crate::vae::{Vae, VaeConfig};
@@ -69,10 +70,19 @@ pub struct Drawing<'a> {
     pub guided: bool,
     /// Most values of one tensor.
     pub max_elements: usize,
-    /// Bytes of a weight of the transformer's blocks: 4, or 2 in half precision.
-    pub weight_bytes: u64,
+    /// How the model is kept.
+    pub keeping: Keeping,
     /// Whether operations of our own compute ([`kernels::available`], on the processor); they keep less.
     pub own_operations: bool,
+}
+
+/// Bytes of a weight of the transformer's blocks.
+const fn weight_bytes(keeping: Keeping) -> u64 {
+    if keeping.half_weights {
+        VALUE / 2
+    } else {
+        VALUE
+    }
 }
 
 /// What a picture takes.
@@ -84,21 +94,42 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     let all = job.schedule.tokens() as u64;
     let last = scales.last().map_or(1, |scale| scale.tokens()) as u64;
     let mut need = MemoryNeed::default();
-    need.add("transformer", sizes.weights[0] * job.weight_bytes);
-    need.add("text encoder", sizes.weights[2] * VALUE);
+    need.add("transformer", sizes.weights[0] * weight_bytes(job.keeping));
     need.add("picture tokenizer", sizes.weights[1] * VALUE);
+    let text = sizes.weights[2] * VALUE;
     // Keys and values of all scales but the last, which nothing looks back on.
     let cached = config.depth as u64 * 2 * rows * (all - last) * width;
-    need.add("keys and values", cached * VALUE);
+    let cached = cached
+        * if job.keeping.half_cache {
+            VALUE / 2
+        } else {
+            VALUE
+        };
     let limit = job.max_elements as u64;
     // Keys and values of one block side by side; tokens, queries and what comes of them.
     let scores = (rows * config.heads as u64 * last * all).min(limit) * 2;
-    let attention = rows * (4 * all + 20 * last) * width + if job.own_operations { 0 } else { scores };
+    let attention =
+        rows * (4 * all + 20 * last) * width + if job.own_operations { 0 } else { scores };
     let forward = rows * last * 4 * width + (rows * last * hidden).min(limit) * 3;
     let patch = if config.patchify { 4 } else { 1 };
     let decode = pixels_taken(sizes, (last * patch) as usize) * job.pictures.min(1) as u64;
-    let work = attention.max(forward).max(decode);
-    need.add("work", work * VALUE);
+    // A matrix in half precision is widened while it is used.
+    let widened = if job.keeping.half_weights {
+        width * hidden.max(3 * width)
+    } else {
+        0
+    };
+    let work = (attention.max(forward) + widened).max(decode) * VALUE;
+    if !job.keeping.text_stays && text > cached + work {
+        // It leaves before the first scale is drawn.
+        need.add("text encoder", text);
+        return with_reserve(need);
+    }
+    if job.keeping.text_stays {
+        need.add("text encoder", text);
+    }
+    need.add("keys and values", cached);
+    need.add("work", work);
     with_reserve(need)
 }
 
@@ -106,6 +137,27 @@ fn with_reserve(mut need: MemoryNeed) -> MemoryNeed {
     let bytes = need.bytes() * RESERVE / 100;
     need.add("reserve", bytes);
     need
+}
+
+/// What a square picture of `scales` scales takes, with guidance, on `device`.
+///
+/// # Errors
+/// [`EngineError::BadSetting`] for a number of scales outside the table.
+pub fn square_picture(
+    sizes: &Sizes,
+    scales: usize,
+    device: &OpenDevice,
+    keeping: Keeping,
+) -> Result<MemoryNeed, EngineError> {
+    let job = Drawing {
+        schedule: &ScaleSchedule::nearest(1.0, scales)?,
+        pictures: 1,
+        guided: true,
+        max_elements: device.max_elements,
+        keeping,
+        own_operations: device.has_own_operations(),
+    };
+    Ok(drawing(sizes, &job))
 }
 
 /// Values that decoding `places` of the code map holds at once: maps of the widest level as they come, go and lie beside.
@@ -117,6 +169,48 @@ fn pixels_taken(sizes: &Sizes, places: usize) -> u64 {
         places * side.max(1).pow(2) * mult * vae.base_ch
     });
     6 * widest.max().unwrap_or(0) as u64
+}
+
+/// Bytes of a loaded model's weights.
+pub fn loaded(sizes: &Sizes, keeping: Keeping) -> u64 {
+    let [transformer, vae, text] = sizes.weights;
+    let text = if keeping.text_stays { text } else { 0 };
+    transformer * weight_bytes(keeping) + (vae + text) * VALUE
+}
+
+/// How a model is kept on `device` so that a picture of `scales` scales fits: as `wish` says, or the first way
+/// that fits, from the quickest to the smallest.
+///
+/// # Errors
+/// [`EngineError::BadSetting`] for a number of scales outside the table.
+pub fn keeping(
+    sizes: &Sizes,
+    scales: usize,
+    device: &OpenDevice,
+    wish: WeightStorage,
+) -> Result<Keeping, EngineError> {
+    let ways = [(false, false), (true, false), (true, true)];
+    let ways: &[(bool, bool)] = match wish {
+        WeightStorage::Auto => &ways,
+        WeightStorage::Single => &ways[..1],
+        WeightStorage::Half => &ways[1..2],
+        WeightStorage::Small => &ways[2..],
+    };
+    let mut last = Keeping::default();
+    for &(half_weights, half_cache) in ways {
+        for text_stays in [true, false] {
+            last = Keeping {
+                half_weights,
+                half_cache,
+                text_stays,
+            };
+            let need = square_picture(sizes, scales, device, last)?;
+            if device.info.memory.is_none_or(|there| need.bytes() <= there) {
+                return Ok(last);
+            }
+        }
+    }
+    Ok(last)
 }
 
 /// How a LoRA is taught.
@@ -134,12 +228,10 @@ pub struct Teaching<'a> {
     pub workers: usize,
     /// Whether blocks are computed again for the gradient instead of kept.
     pub by_block: bool,
-    /// Bytes of a weight of the transformer's blocks: 4, or 2 in half precision.
-    pub weight_bytes: u64,
+    /// How the model is kept.
+    pub keeping: Keeping,
     /// Whether operations of our own compute ([`kernels::available`], on the processor); they keep less.
     pub own_operations: bool,
-    /// Whether text encoder and picture tokenizer stay, for samples.
-    pub whole_model: bool,
 }
 
 /// Values of a hidden layer that are computed at once where blocks are computed again.
@@ -152,10 +244,10 @@ pub fn teaching(sizes: &Sizes, job: &Teaching<'_>) -> MemoryNeed {
     let (width, hidden) = (config.width as u64, config.mlp_hidden as u64);
     let depth = config.depth as u64;
     let mut need = MemoryNeed::default();
-    need.add("transformer", sizes.weights[0] * job.weight_bytes);
-    if job.whole_model {
+    need.add("transformer", sizes.weights[0] * weight_bytes(job.keeping));
+    need.add("picture tokenizer", sizes.weights[1] * VALUE);
+    if job.keeping.text_stays {
         need.add("text encoder", sizes.weights[2] * VALUE);
-        need.add("picture tokenizer", sizes.weights[1] * VALUE);
     }
     let learning = sizes.low_rank(job.rank, job.layers);
     // Master weights, moments and the sum of gradients; per worker weights and gradients, here and on the device.
@@ -176,6 +268,10 @@ pub fn teaching(sizes: &Sizes, job: &Teaching<'_>) -> MemoryNeed {
     };
     let work = if job.by_block {
         let piece = (PIECE_VALUES as u64).min(tokens * hidden) * per_token / hidden;
+        // Scores of attention, made again chunk by chunk, with what becomes of them.
+        let last = job.schedule.last().tokens() as u64;
+        let all = (job.batch * config.heads * job.schedule.tokens()) as u64 * last;
+        let piece = piece + 4 * all.min(by_block::MOST_SCORES as u64 * job.workers as u64);
         let shared = 12 * tokens * width;
         depth * tokens * width + shared + piece
     } else {

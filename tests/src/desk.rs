@@ -47,6 +47,7 @@ impl Desk {
         };
         change(&mut options);
         let harness = Harness::builder()
+            .with_max_steps(16)
             .with_size(vec2(1280.0, 800.0))
             .build_eframe(|creation| App::new(&creation.egui_ctx, handle, options));
         Self {

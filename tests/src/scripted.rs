@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use infinity_engine::api::{
     DeviceInfo, DeviceKind, Doubt, EngineError, Event, Finding, FoundPicture, GenerateSpec, JobId,
-    ModelInfo, PictureBits, RatioInfo, Request, Rgb8Image, Task, TuneStep,
+    Keeping, ModelInfo, PictureBits, RatioInfo, Request, Rgb8Image, Task, TuneRates, TuneStep,
 };
 use infinity_engine::{CancelBoard, EngineHandle};
 
@@ -84,6 +84,7 @@ impl ScriptedEngine {
             words: format!("a red windmill on the left, green hills, number {index}"),
             caption: format!("a red windmill on the left, green hills, number {index}"),
             repeats: 1,
+            original: (640, 480),
             image: paint(128, if index % 4 == 3 { 160 } else { 128 }, 13 * index),
         });
         let finding = |name: &str, what: &str, left_out| Finding {
@@ -106,6 +107,13 @@ impl ScriptedEngine {
                     false,
                 ),
             ],
+            rates: TuneRates {
+                secs_per_picture: Some(0.05),
+                fixed_bytes: 50_000_000,
+                rank_bytes: 100_000,
+                picture_bytes: [10_000_000, 2_000_000],
+                free: Some(200_000_000),
+            },
         });
     }
 
@@ -233,6 +241,7 @@ impl ScriptedEngine {
 /// The scripted device.
 pub fn device() -> DeviceInfo {
     DeviceInfo {
+        memory: Some(16_000_000_000),
         kind: DeviceKind::Cpu,
         name: "16 threads".to_owned(),
         backend: String::new(),
@@ -263,6 +272,8 @@ pub fn model() -> ModelInfo {
             ratio(144, 112),
             ratio(160, 96),
         ],
+        memory: Vec::new(),
+        keeping: Keeping::default(),
         example_prompts: vec!["purple mountains at sunset, a yellow sun on the left".to_owned()],
     }
 }

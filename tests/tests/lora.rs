@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use infinity_engine::api::{DeviceChoice, EngineError, GenerateSpec, LoraWish};
+use infinity_engine::api::{DeviceChoice, EngineError, GenerateSpec, LoraWish, WeightStorage};
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
 use infinity_engine::lora::{self, Lora, LoraInfo, Tuned};
@@ -307,4 +307,62 @@ fn gradients_of_the_training_loss_are_slopes() {
         let apart = (slope - length * length).abs() / (length * length);
         assert!(apart < 0.05, "{index}: {slope} for {}", length * length);
     }
+}
+
+/// Weights in half precision take half the memory; a model that was saved so draws, learns and merges the same to the bit.
+#[test]
+fn half_precision_changes_nothing_that_was_saved_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    random_lora(&path, 7, &["sa.", "ca.", "ffn."], &base());
+    let drawn = |weights: WeightStorage| {
+        let mut device = device::open(DeviceChoice::Cpu).unwrap();
+        device.weights = weights;
+        let mut bundle = Bundle::open(&starter(), &device).unwrap();
+        let half = weights == WeightStorage::Half;
+        assert_eq!(bundle.info.keeping.half_weights, half);
+        let spec = GenerateSpec::new("blue sea, a red boat in the center", 5);
+        let plain = bundle.draw(&spec).unwrap();
+        let on = [wish(&path, 1.0)];
+        bundle.wear(&on).unwrap();
+        let worn = bundle.draw(&spec).unwrap();
+        let need = bundle.info.memory[6].clone();
+        bundle.merge(&on).unwrap();
+        bundle.wear(&[]).unwrap();
+        (plain, worn, bundle.draw(&spec).unwrap(), need)
+    };
+    let (single, half) = (drawn(WeightStorage::Single), drawn(WeightStorage::Half));
+    assert!(single.0 == half.0, "the plain picture differs");
+    assert!(single.1 == half.1, "the picture with a LoRA differs");
+    assert!(
+        single.1 != single.0 && half.2 != half.0,
+        "the LoRA does nothing"
+    );
+    assert!(half.3.bytes() < single.3.bytes());
+    assert_eq!(2 * half.3.parts[0].bytes, single.3.parts[0].bytes);
+}
+
+/// Keys and values in half precision draw nearly the same; a text encoder that leaves comes back.
+#[test]
+fn a_small_model_draws_nearly_the_same() {
+    let mut device = device::open(DeviceChoice::Cpu).unwrap();
+    let whole = Bundle::open(&starter(), &device).unwrap();
+    device.weights = WeightStorage::Small;
+    // A machine on which nothing fits.
+    device.info.memory = Some(1);
+    let mut small = Bundle::open(&starter(), &device).unwrap();
+    assert!(small.info.keeping.half_cache && !small.info.keeping.text_stays);
+    let spec = GenerateSpec::new("blue sea, a red boat in the center", 5);
+    let picture = small.draw(&spec).unwrap();
+    small.leave_text();
+    assert!(small.draw(&spec).unwrap() == picture);
+    let other = whole.draw(&spec).unwrap();
+    let apart: u64 = other
+        .pixels
+        .iter()
+        .zip(picture.pixels.iter())
+        .map(|(a, b)| u64::from(a.abs_diff(*b)))
+        .sum();
+    let mean = apart as f64 / other.pixels.len() as f64;
+    assert!(mean < 4.0, "pixels differ by {mean} in the mean");
 }

@@ -7,7 +7,7 @@
 //!
 //! One test, for the counter sees the whole process.
 
-use infinity_engine::api::{DeviceChoice, GenerateSpec, MemoryNeed, bytes_text};
+use infinity_engine::api::{DeviceChoice, GenerateSpec, MemoryNeed, WeightStorage, bytes_text};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::finetune::{self, Collection, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
@@ -73,6 +73,19 @@ fn what_is_computed_beforehand_is_what_it_takes() {
     let before = COUNTER.current_usage() as u64;
     let mut bundle = Bundle::open(&starter(), &device).unwrap();
     let sizes = bundle.sizes();
+    let single = COUNTER.current_usage() as u64 - before;
+    let halved = OpenDevice {
+        weights: WeightStorage::Half,
+        ..device.clone()
+    };
+    let half = Bundle::open(&starter(), &halved).unwrap();
+    let both = COUNTER.current_usage() as u64 - before;
+    let blocks = single - (both - single);
+    assert!(
+        blocks * 2 > sizes.weights[0] * 4 * 8 / 10,
+        "half precision saves {blocks} bytes"
+    );
+    drop(half);
     for scales in [5, 7, 9] {
         let mut spec = GenerateSpec::new("blue sea, a red boat", 1);
         spec.scale_count = Some(scales);
@@ -86,7 +99,7 @@ fn what_is_computed_beforehand_is_what_it_takes() {
                 pictures: 1,
                 guided: true,
                 max_elements: device.max_elements,
-                weight_bytes: 4,
+                keeping: bundle.info.keeping,
                 own_operations: kernels::available(),
             },
         );
@@ -123,9 +136,8 @@ fn what_is_computed_beforehand_is_what_it_takes() {
                 layers: &config.layers,
                 workers: config.optimizer.workers,
                 by_block,
-                weight_bytes: 4,
+                keeping: bundle.info.keeping,
                 own_operations: precision != Precision::Off && kernels::available(),
-                whole_model: true,
             },
         );
         let what = format!("teaching {batch} at once, by block: {by_block}, {precision:?}");

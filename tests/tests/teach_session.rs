@@ -108,8 +108,8 @@ fn a_folder_is_taught_and_drawn_with() {
     let job = engine.run(Task::Tune(wish.clone())).unwrap();
     let events = lessons_of(&engine, job, 5);
     assert!(matches!(
-        events[0],
-        Event::TuneSamples { step: 0, .. } | Event::TuneStepDone { .. }
+        &events[0],
+        Event::TuneFitted { memory, .. } if memory.bytes() > 0
     ));
     let Some(Event::TuneDone {
         path, step, steps, ..

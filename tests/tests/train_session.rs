@@ -150,7 +150,7 @@ fn runs_start_from_a_model() {
         let mut bundle = Bundle::open(&folder.join("model"), &device).unwrap();
         (
             self::values(&mut bundle.transformer),
-            self::values(&mut bundle.text),
+            self::values(bundle.text_mut().unwrap()),
             std::fs::read(folder.join("model/text/tokenizer.json")).unwrap(),
         )
     };

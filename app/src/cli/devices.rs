@@ -1,6 +1,6 @@
 //! `infinity devices`: what there is to compute on.
 
-use infinity_engine::api::DeviceKind;
+use infinity_engine::api::{DeviceKind, bytes_text};
 use infinity_engine::device;
 
 /// List what this program could compute on, and why it chooses what it does.
@@ -36,8 +36,12 @@ pub(super) fn run(args: &Args) {
         } else {
             format!(" ({})", info.backend)
         };
+        let memory = info
+            .memory
+            .map(|bytes| format!(", {}", bytes_text(bytes)))
+            .unwrap_or_default();
         println!(
-            "{kind:<9} {}{backend}\n          {}",
+            "{kind:<9} {}{backend}{memory}\n          {}",
             info.name, info.reason
         );
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use infinity_engine::api::{
     DeviceChoice, Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, PixelBudget,
-    Rgb8Image, Task,
+    Rgb8Image, Task, WeightStorage,
 };
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 
@@ -98,6 +98,9 @@ pub(super) struct Args {
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
+    /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), or the first of these that fits (auto).
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
+    weights: WeightStorage,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -119,6 +122,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let engine = spawn(SpawnOptions {
         previews,
+        weights: args.weights,
         ..SpawnOptions::new(args.device, Some(folder))
     })?;
     let result = draw_all(args, start.as_ref(), &prompts, &places, &engine);

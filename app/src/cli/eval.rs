@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use infinity_engine::api::{DeviceChoice, LoraWish};
+use infinity_engine::api::{DeviceChoice, LoraWish, WeightStorage};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::eval::{EvalSpec, GroupScore, evaluate, through_tokenizer};
 use infinity_engine::generate::Bundle;
@@ -55,12 +55,16 @@ pub(super) struct Args {
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
+    /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), or the first of these that fits (auto).
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
+    weights: WeightStorage,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let folder = models::find_or_say(args.model.as_deref())?;
-    let device = device::open(args.device)?;
+    let mut device = device::open(args.device)?;
+    device.weights = args.weights;
     let spec = EvalSpec {
         prompts: args.prompts.max(1),
         seed: args.seed,

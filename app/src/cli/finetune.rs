@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use infinity_engine::api::DeviceChoice;
+use infinity_engine::api::{DeviceChoice, WeightStorage, bytes_text};
 use infinity_engine::device;
 use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
@@ -14,7 +14,7 @@ use crate::memory;
 
 /// Teach the model your own pictures: a LoRA from a folder.
 ///
-/// The folder holds .png or .jpg pictures and, beside each, a .txt or .caption file that says what it shows.
+/// The folder holds .png, .jpg or .webp pictures and, beside each, a .txt or .caption file that says what it shows.
 /// A subfolder whose name starts with 10 and an underscore counts its pictures ten times; Infinity's .jsonl lists are read too. The result,
 /// lora.safetensors, goes to `infinity draw --lora`. Stop with Ctrl+C and go on later with `--resume`.
 #[derive(Debug, clap::Args)]
@@ -79,6 +79,9 @@ pub(super) struct Args {
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
+    /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), or the first of these that fits (auto).
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
+    weights: WeightStorage,
 }
 
 /// The settings: those of the file, then what was given by itself.
@@ -113,7 +116,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let config = config(args)?;
     let folder = models::find_or_say(args.model.as_deref())?;
     memory::keep_large_blocks();
-    let device = device::open(args.device)?;
+    let mut device = device::open(args.device)?;
+    device.weights = args.weights;
     let mut bundle = Bundle::open(&folder, &device)?;
     let scales = config.scale_count.unwrap_or(bundle.info.scale_count);
     let collection = look_through(&args.data, scales, &config.trigger)?;
@@ -151,6 +155,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         out,
         &limits,
         &mut |progress| {
+            if let Progress::Fitted { memory, notes } = progress {
+                println!("about {} of memory", bytes_text(memory.bytes()));
+                for note in notes {
+                    println!("{note}");
+                }
+            }
             if let Progress::Line(line) = progress {
                 let bits: Vec<String> = line
                     .bit_accuracy

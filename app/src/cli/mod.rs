@@ -16,6 +16,7 @@ mod eval;
 mod finetune;
 mod import;
 mod lab;
+mod memory;
 mod merge;
 mod models;
 mod places;
@@ -74,6 +75,7 @@ enum Command {
     Trace(trace::Args),
     Bench(bench::Args),
     Lab(lab::Args),
+    Memory(memory::Args),
 }
 
 /// Why a command did not do what was asked.
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Some(Command::Trace(args)) => trace::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Lab(args)) => lab::run(&args),
+        Some(Command::Memory(args)) => memory::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

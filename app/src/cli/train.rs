@@ -78,6 +78,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         &limits,
         &mut |progress| match progress {
             Progress::Step | Progress::Samples { .. } => {}
+            Progress::Fitted { .. } => {}
             Progress::Captions { step, loss, right } => {
                 println!(
                     "captions, step {step}: loss {loss:.4}, {:.1} % of questions answered right",

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use infinity_engine::api::{DeviceChoice, LoraWish, PixelBudget, Sides};
+use infinity_engine::api::{DeviceChoice, LoraWish, PixelBudget, Sides, WeightStorage};
 
 use super::CliError;
 
@@ -24,6 +24,17 @@ pub(super) fn until(minutes: Option<f32>) -> Result<Option<Instant>, CliError> {
         CliError::Usage(format!("--minutes {minutes} is no length of time: {error}"))
     })?;
     Ok(Instant::now().checked_add(time))
+}
+
+/// How weights are kept.
+pub(super) fn weights(text: &str) -> Result<WeightStorage, String> {
+    match text {
+        "auto" => Ok(WeightStorage::Auto),
+        "single" => Ok(WeightStorage::Single),
+        "half" => Ok(WeightStorage::Half),
+        "small" => Ok(WeightStorage::Small),
+        _ => Err("use auto, single, half or small".to_owned()),
+    }
 }
 
 /// `L,T,R,B`: pixels at the left, above, at the right and below.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use infinity_engine::api::DeviceChoice;
+use infinity_engine::api::{DeviceChoice, WeightStorage};
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 
 use super::{CliError, models, values};
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
+    /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), or the first of these that fits (auto).
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
+    weights: WeightStorage,
 }
 
 pub(super) fn run(args: Args) -> Result<(), CliError> {
@@ -35,12 +38,13 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
                 .to_owned(),
         );
     }
-    let device = args.device;
+    let (device, weights) = (args.device, args.weights);
     let start = move |wake| {
         let engine = spawn(SpawnOptions {
             device,
             model,
             previews: Previews::Budgeted,
+            weights,
             wake,
         });
         engine.unwrap_or_else(EngineHandle::failed)

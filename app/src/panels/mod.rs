@@ -13,6 +13,7 @@ pub mod recent;
 pub mod scales;
 pub mod status;
 pub mod teach;
+pub mod teach_settings;
 
 use eframe::egui;
 

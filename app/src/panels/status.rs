@@ -1,7 +1,7 @@
 //! The line at the bottom: device, model, last run; and the preferences.
 
 use eframe::egui::{self, Align, Layout, RichText};
-use infinity_engine::api::DeviceKind;
+use infinity_engine::api::{DeviceKind, bytes_text};
 
 use super::{Panel, secs_text};
 use crate::command::Command;
@@ -87,10 +87,48 @@ fn facts_ui(ui: &mut egui::Ui, state: &UiState) {
         _ if state.loading => fact(ui, "Loading the model…".to_owned(), ""),
         _ => fact(ui, "No model".to_owned(), ""),
     }
+    if let Some((text, more)) = memory_fact(state) {
+        fact(ui, text, &more);
+    }
     if let Some(picture) = state.pictures.last() {
         let text = format!("Last picture {}", secs_text(picture.elapsed_secs));
         fact(ui, text, "");
     }
+}
+
+/// What the next picture takes in memory against what there is, and the parts of it.
+fn memory_fact(state: &UiState) -> Option<(String, String)> {
+    let model = state.model.as_ref()?;
+    let scales = state.draft.spec.scale_count.unwrap_or(model.scale_count);
+    let need = model.memory.get(scales.checked_sub(1)?)?;
+    let mut text = format!("Memory {}", bytes_text(need.bytes()));
+    if let Some(there) = state.device.as_ref().and_then(|device| device.memory) {
+        text = format!("{text} of {}", bytes_text(there));
+    }
+    let parts = need.parts.iter();
+    let parts = parts.map(|part| format!("{}: {}", part.name, bytes_text(part.bytes)));
+    let mut more = vec!["What a square picture takes, computed beforehand:".to_owned()];
+    more.extend(parts);
+    let keeping = model.keeping;
+    for (applies, sentence) in [
+        (
+            keeping.half_weights,
+            "Weights are kept in half precision, so that it fits.",
+        ),
+        (
+            keeping.half_cache,
+            "Keys and values are kept in half precision, so that it fits.",
+        ),
+        (
+            !keeping.text_stays,
+            "The text encoder leaves memory after each new prompt, so that it fits.",
+        ),
+    ] {
+        if applies {
+            more.push(sentence.to_owned());
+        }
+    }
+    Some((text, more.join("\n")))
 }
 
 /// A large number for people: `3.2 million`.

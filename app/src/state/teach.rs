@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use infinity_engine::api::{Event, Finding, FoundPicture, JobId, Rgb8Image, TuneStep, TuneWish};
+use infinity_engine::api::{
+    Event, Finding, FoundPicture, JobId, Rgb8Image, TuneRates, TuneStep, TuneWish,
+};
 
 /// Rows of samples that are kept.
 const KEPT_SAMPLES: usize = 8;
@@ -70,6 +72,8 @@ pub struct Found {
     pub pictures: Vec<FoundPicture>,
     /// What is wrong with some.
     pub findings: Vec<Finding>,
+    /// What a lesson takes.
+    pub rates: TuneRates,
 }
 
 /// A teaching job, running or over.
@@ -89,6 +93,10 @@ pub struct Lesson {
     pub paused: bool,
     /// Whether it goes on.
     pub running: bool,
+    /// What it takes in memory, in bytes.
+    pub memory: Option<u64>,
+    /// What was changed so that it fits, each a sentence.
+    pub notes: Vec<String>,
     /// Updates made in all and asked for, when it is over.
     pub done: Option<(u64, u64)>,
 }
@@ -109,6 +117,8 @@ impl Lesson {
             stopping: false,
             paused: false,
             running: true,
+            memory: None,
+            notes: Vec::new(),
             done: None,
         }
     }
@@ -154,12 +164,20 @@ impl Teach {
                 job,
                 pictures,
                 findings,
+                rates,
             } if self.looking == Some(*job) => {
                 self.looking = None;
                 self.found = Some(Found {
                     pictures: pictures.clone(),
                     findings: findings.clone(),
+                    rates: rates.clone(),
                 });
+            }
+            Event::TuneFitted { job, memory, notes } => {
+                if let Some(lesson) = self.lesson_of(*job) {
+                    lesson.memory = Some(memory.bytes());
+                    lesson.notes.clone_from(notes);
+                }
             }
             Event::TuneStepDone { job, step } => {
                 if let Some(lesson) = self.lesson_of(*job) {

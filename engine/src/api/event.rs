@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{
-    DeviceInfo, EngineError, Finding, FoundPicture, GenerateSpec, JobId, ModelInfo, Rgb8Image,
-    TuneStep,
+    DeviceInfo, EngineError, Finding, FoundPicture, GenerateSpec, JobId, MemoryNeed, ModelInfo,
+    Rgb8Image, TuneRates, TuneStep,
 };
 
 /// Where a job is.
@@ -133,6 +133,17 @@ pub enum Event {
         pictures: Vec<FoundPicture>,
         /// What is wrong with some.
         findings: Vec<Finding>,
+        /// What a lesson takes.
+        rates: TuneRates,
+    },
+    /// A lesson starts.
+    TuneFitted {
+        /// The job.
+        job: JobId,
+        /// What it takes in memory.
+        memory: MemoryNeed,
+        /// What was changed so that it fits, each a sentence for the user.
+        notes: Vec<String>,
     },
     /// Some updates of a teaching job are made.
     TuneStepDone {

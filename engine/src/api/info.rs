@@ -1,5 +1,6 @@
 //! What the engine says about the device it runs on and the model it holds.
 
+use super::MemoryNeed;
 use serde::{Deserialize, Serialize};
 
 /// Which device to compute on.
@@ -14,6 +15,42 @@ pub enum DeviceChoice {
     Cpu,
     /// A software Vulkan driver; slow, for tests.
     Software,
+}
+
+/// How the weights of the transformer are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WeightStorage {
+    /// In half precision when they would not fit otherwise.
+    #[default]
+    Auto,
+    /// In f32.
+    Single,
+    /// Large matrices in half precision, half the memory; they are widened where they are used. The same to the bit
+    /// for a model that was saved in half precision.
+    Half,
+    /// As half, with the keys and values of finished scales in half precision too.
+    Small,
+}
+
+/// How a loaded model is kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeping {
+    /// Whether the large matrices of the transformer are in half precision.
+    pub half_weights: bool,
+    /// Whether keys and values of finished scales are in half precision.
+    pub half_cache: bool,
+    /// Whether the text encoder stays; else it is loaded for every new text and leaves again.
+    pub text_stays: bool,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self {
+            half_weights: false,
+            half_cache: false,
+            text_stays: true,
+        }
+    }
 }
 
 /// Kind of a compute device.
@@ -38,6 +75,9 @@ pub struct DeviceInfo {
     pub backend: String,
     /// Why this device was chosen, or why it was not; one sentence.
     pub reason: String,
+    /// Memory for models and pictures, in bytes: a card's own, or what the machine has free; `None` when unknown.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// One aspect ratio a model can draw.
@@ -68,6 +108,12 @@ pub struct ModelInfo {
     pub tau: f32,
     /// Ratios it can draw, square first.
     pub ratios: Vec<RatioInfo>,
+    /// What a square picture of so many scales takes in memory: one scale first, with guidance.
+    #[serde(default)]
+    pub memory: Vec<MemoryNeed>,
+    /// How it is kept in memory.
+    #[serde(default)]
+    pub keeping: Keeping,
     /// Prompts that work well.
     pub example_prompts: Vec<String>,
 }

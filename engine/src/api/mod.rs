@@ -19,9 +19,11 @@ pub use bits::PictureBits;
 pub use error::{EngineError, KeyProblems};
 pub use event::{Doubt, Event, Stage};
 pub use image::Rgb8Image;
-pub use info::{DeviceChoice, DeviceInfo, DeviceKind, ModelInfo, RatioInfo};
+pub use info::{
+    DeviceChoice, DeviceInfo, DeviceKind, Keeping, ModelInfo, RatioInfo, WeightStorage,
+};
 pub use memory::{MemoryNeed, MemoryPart, bytes_text};
 pub use request::{JobId, Request, Task};
 pub use source::{Mask, Sides, Source};
 pub use spec::{GenerateSpec, LoraWish, PixelBudget};
-pub use tune::{Finding, FoundPicture, TuneStep, TuneWish};
+pub use tune::{Finding, FoundPicture, TuneRates, TuneStep, TuneWish};

@@ -55,6 +55,45 @@ impl Default for TuneWish {
     }
 }
 
+/// What lessons of a model take on this device, per piece of a wish.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TuneRates {
+    /// Seconds per picture of an update, measured; `None` where even one picture does not fit.
+    pub secs_per_picture: Option<f32>,
+    /// Bytes whatever the wish: the model.
+    pub fixed_bytes: u64,
+    /// Bytes per row of the thin matrices.
+    pub rank_bytes: u64,
+    /// Bytes per picture of an update, when blocks are kept for the gradient and when they are computed again.
+    pub picture_bytes: [u64; 2],
+    /// Memory there is for it, in bytes; `None` when unknown.
+    pub free: Option<u64>,
+}
+
+impl TuneRates {
+    /// Seconds that the updates of `wish` take together; samples come on top.
+    pub fn secs(&self, wish: &TuneWish) -> Option<f32> {
+        let pictures = wish.steps as f32 * wish.batch as f32;
+        self.secs_per_picture.map(|secs| secs * pictures)
+    }
+
+    /// Bytes that `wish` takes: blocks are computed again where they cannot be kept.
+    pub fn bytes(&self, wish: &TuneWish) -> u64 {
+        let [kept, again] = self.picture_bytes.map(|bytes| {
+            self.fixed_bytes + self.rank_bytes * wish.rank as u64 + bytes * wish.batch as u64
+        });
+        match self.free {
+            Some(free) if kept > free => again,
+            _ => kept,
+        }
+    }
+
+    /// Whether `wish` fits as it is.
+    pub fn fits(&self, wish: &TuneWish) -> bool {
+        self.free.is_none_or(|free| self.bytes(wish) <= free)
+    }
+}
+
 /// A picture that can be learned from.
 #[derive(Clone, Debug)]
 pub struct FoundPicture {
@@ -66,8 +105,20 @@ pub struct FoundPicture {
     pub caption: String,
     /// How often it counts.
     pub repeats: usize,
+    /// Its size in the file, `(width, height)`.
+    pub original: (u32, u32),
     /// As it is learned: scaled and cut.
     pub image: Rgb8Image,
+}
+
+impl FoundPicture {
+    /// The share of the picture that is cut off to get the shape it is learned in.
+    pub fn cut(&self) -> f32 {
+        let aspect = |width: u32, height: u32| width.max(1) as f32 / height.max(1) as f32;
+        let own = aspect(self.original.0, self.original.1);
+        let learned = aspect(self.image.width, self.image.height);
+        1.0 - (own / learned).min(learned / own)
+    }
 }
 
 /// Something the artist should know about a file.

@@ -30,8 +30,8 @@ pub(super) struct Example {
     /// Tokenizer features, `[d, h, w]`.
     pub(super) features: Vec<f32>,
     /// Text features, `[T, Ct]`.
-    text: Vec<f32>,
-    tokens: usize,
+    pub(super) text: Vec<f32>,
+    pub(super) tokens: usize,
 }
 
 /// What a run learns from.

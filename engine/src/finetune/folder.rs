@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::api::{EngineError, Finding};
 
 /// Endings of picture files that are read.
-const PICTURE_ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+const PICTURE_ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 /// Longest list that is read.
 const MOST_LIST: u64 = 1 << 26;
 

@@ -3,8 +3,10 @@
 //! Pictures and captions are turned into features once and kept beside the run; then the text encoder and the
 //! picture tokenizer are only needed for samples. The network itself stays as it is: low-rank additions learn.
 
+mod batch;
 mod captions;
 mod config;
+mod estimate;
 mod examples;
 mod folder;
 mod pictures;
@@ -13,30 +15,26 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 pub use config::FinetuneConfig;
+pub use estimate::{Fit, available, fit, rates};
 pub use pictures::{Collection, TrainingPicture, look_through};
 
-use crate::api::{DeviceKind, EngineError, GenerateSpec, Rgb8Image};
+use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::generate::Bundle;
 use crate::lora::{self, Lora, LoraInfo, Tuned};
-use crate::memory::PIECE_VALUES;
-use crate::random::Stream;
-use crate::schedule::ScaleSchedule;
 use crate::train::checkpoint::Checkpoint;
-use crate::train::config::{Phase, place_of};
+use crate::train::config::Phase;
 use crate::train::course::{self, Course, Measures, Subject};
 use crate::train::feed;
-use crate::train::optimizer::{AdamW, Rows, gradient_rows};
+use crate::train::optimizer::{AdamW, Rows};
 use crate::train::report::write_sheet;
-use crate::train::self_correction::{Lesson, flip_at_random, lesson};
-use crate::train::transformer::{input_tensor, with_dropped};
-use crate::train::transformer_loss::{BitLoss, bit_loss};
 use crate::train::{Limits, Progress};
 use crate::weights::{ModelFolder, Network};
-use examples::{Example, examples, key_of, text_of};
+use batch::{Prepared, Teacher};
+use examples::{examples, key_of};
 
 /// Prompts drawn for the sheet of samples.
 const SAMPLES: usize = 8;
@@ -58,19 +56,34 @@ pub fn run(
     progress: &mut dyn FnMut(&Progress),
     between: &mut dyn FnMut(&mut Bundle),
 ) -> Result<u64, EngineError> {
+    config.check()?;
+    let largest = collection.pictures.iter().map(|picture| &picture.schedule);
+    let largest = largest.max_by_key(|schedule| schedule.tokens());
+    let fit = largest.map(|schedule| {
+        let there = estimate::available(bundle, device);
+        estimate::fit(config, bundle, device, schedule, there)
+    });
+    let about = about(
+        config,
+        collection,
+        &lora::identity(&ModelFolder::open(&bundle.folder)?)?,
+    );
     let mut config = config.clone();
-    if device.info.kind != DeviceKind::Cpu {
-        // One thread feeds a graphics card.
-        config.optimizer.workers = 1;
+    config.optimizer.workers = estimate::workers(&config, device);
+    let mut by_block = false;
+    if let Some(fit) = fit {
+        (config.batch, by_block) = (fit.batch, fit.by_block);
+        progress(&Progress::Fitted {
+            memory: fit.memory,
+            notes: fit.notes,
+        });
     }
     let config = &config;
-    config.check()?;
     std::fs::create_dir_all(out).map_err(|error| EngineError::write(out, error))?;
     let files = ModelFolder::open(&bundle.folder)?;
     let base = lora::identity(&files)?;
     bundle.wear(&[])?;
     let scale_count = config.scale_count.unwrap_or(bundle.info.scale_count);
-    let about = about(config, collection, &base);
     let checkpoint_path = out.join("checkpoint.safetensors");
     let saved = if limits.resume && checkpoint_path.exists() {
         let saved = Checkpoint::load(&checkpoint_path)?;
@@ -80,27 +93,22 @@ pub fn run(
         None
     };
     let features = out.join("features");
-    let Some(all) = examples(config, bundle, collection, &base, &features, limits)? else {
+    let all = examples(config, bundle, collection, &base, &features, limits)?;
+    bundle.leave_text();
+    let Some(all) = all else {
         return Ok(saved.map_or(0, |saved| saved.step));
     };
 
     let training = device.device.clone().autodiff();
     let sizes = bundle.transformer.config.clone();
-    // The frozen weights are those that draw: there is one copy of them.
-    let transformer = bundle.transformer.recorded();
-    let tuned = |transformer| {
-        Tuned::new(transformer, &config.layers, config.rank, config.alpha())
-    };
-    let mut first = tuned(transformer)?;
+    let mut replicas = tuned_replicas(config, bundle, 1 + config.optimizer.workers)?;
+    let mut first = replicas.remove(0);
     first.initialise(config.seed, &training);
     let mut optimizer = AdamW::new(&mut first, config.optimizer.clone())?;
     if let Some(saved) = saved {
         let wrong = optimizer.restore(saved.state, saved.step);
         crate::train::refuse_other_network(&checkpoint_path, wrong)?;
     }
-    let mut replicas = (0..config.optimizer.workers.max(1))
-        .map(|_| tuned(first.transformer.clone()))
-        .collect::<Result<Vec<_>, _>>()?;
 
     let phases = config.phases(scale_count);
     let teacher = Teacher {
@@ -114,7 +122,7 @@ pub fn run(
     let batches = feed::start(optimizer.steps(), move |step| Ok(teacher.prepare(step)))?;
     let subject = Tuning {
         config,
-        by_block: config.by_block.unwrap_or(false),
+        by_block,
         training: &training,
         saver: std::sync::Mutex::new(Saver {
             tuned: first,
@@ -165,6 +173,20 @@ pub fn run(
         subject.save_lora(&optimizer)?;
     }
     Ok(optimizer.steps())
+}
+
+/// Networks of which only additions learn; their frozen weights are those that draw: there is one copy of them.
+fn tuned_replicas(
+    config: &FinetuneConfig,
+    bundle: &Bundle,
+    count: usize,
+) -> Result<Vec<Tuned>, EngineError> {
+    (0..count)
+        .map(|_| {
+            let network = bundle.transformer.recorded();
+            Tuned::new(network, &config.layers, config.rank, config.alpha())
+        })
+        .collect()
 }
 
 /// What a run must keep when it goes on; learning rate and number of steps may change.
@@ -254,67 +276,6 @@ fn sample_prompts(config: &FinetuneConfig, collection: &Collection) -> Vec<Strin
     prompts
 }
 
-/// A batch as it is learned.
-struct Prepared {
-    step: u64,
-    schedule: ScaleSchedule,
-    examples: Vec<std::sync::Arc<Example>>,
-    lessons: Vec<Lesson>,
-}
-
-/// Puts batches together, on the thread that prepares them.
-struct Teacher {
-    config: FinetuneConfig,
-    phases: Vec<Phase>,
-    d: usize,
-    patchify: bool,
-    /// The artist's pictures, repeated as often as they count.
-    own: Vec<std::sync::Arc<Example>>,
-    /// The model's own pictures.
-    prior: Vec<std::sync::Arc<Example>>,
-}
-
-impl Teacher {
-    /// A batch of one shape; `None` after the last update.
-    fn prepare(&self, step: u64) -> Option<Prepared> {
-        place_of(&self.phases, step, 0)?;
-        let stream = Stream::new(self.config.seed ^ 0xF17E, step);
-        let schedule = self.own[stream.below(0, self.own.len())].schedule.clone();
-        let of_shape = |list: &[std::sync::Arc<Example>]| -> Vec<_> {
-            list.iter()
-                .filter(|one| one.schedule == schedule)
-                .cloned()
-                .collect()
-        };
-        let (own, prior) = (of_shape(&self.own), of_shape(&self.prior));
-        let mut examples = Vec::new();
-        for index in 0..self.config.batch as u64 {
-            let takes_prior =
-                !prior.is_empty() && stream.uniform(3 * index + 1) < f64::from(self.config.prior);
-            let list = if takes_prior { &prior } else { &own };
-            examples.push(list[stream.below(3 * index + 2, list.len())].clone());
-        }
-        let one = |(index, example): (usize, &std::sync::Arc<Example>)| {
-            let stream = Stream::new(self.config.seed ^ 0xF11B, step << 16 | index as u64);
-            let flip = flip_at_random(self.config.flip_strength, self.config.flip_scales, stream);
-            lesson(
-                &example.features,
-                self.d,
-                &schedule.scales,
-                self.patchify,
-                flip,
-            )
-        };
-        let lessons = examples.iter().enumerate().map(one).collect();
-        Some(Prepared {
-            step,
-            schedule,
-            examples,
-            lessons,
-        })
-    }
-}
-
 /// Low-rank additions as a subject of the training loop.
 struct Tuning<'a> {
     config: &'a FinetuneConfig,
@@ -346,38 +307,7 @@ impl Subject for Tuning<'_> {
         prepared: &Prepared,
         part: Range<usize>,
     ) -> Result<(Rows, Measures), EngineError> {
-        let schedule = &prepared.schedule;
-        let plain = self.by_block.then(|| tuned.transformer.plain());
-        let transformer = plain.as_ref().unwrap_or(&tuned.transformer);
-        let device = transformer.device().clone();
-        let stream = Stream::new(self.config.seed ^ 0xD209, prepared.step);
-        let first = part.start as u64;
-        let text = text_of(&prepared.examples[part.clone()], &device);
-        let text = with_dropped(transformer, text, stream, first, self.config.caption_drop);
-        let condition = transformer.condition(text.padded, &text.lens);
-        let lessons = &prepared.lessons[part];
-        let bits = transformer.config.token_bits();
-        let inputs = input_tensor(lessons, bits, &device);
-        let learned = |logits: Tensor<3>| {
-            let loss = bit_loss(logits, lessons);
-            let total = loss.total(schedule, self.config.reweight_by_scale);
-            let measures = Measures {
-                loss: total.clone().into_scalar(),
-                mean_square: None,
-                bit_accuracy: BitLoss::by_scale(&loss.right, schedule),
-                scale_loss: BitLoss::by_scale(&loss.per_bit, schedule),
-            };
-            (total, measures)
-        };
-        let Some(plain) = &plain else {
-            let logits = transformer.forward_all(&condition, inputs, schedule);
-            let (total, measures) = learned(logits);
-            return Ok((gradient_rows(tuned, &total.backward())?, measures));
-        };
-        let piece = PIECE_VALUES / (lessons.len() * plain.config.mlp_hidden);
-        tuned
-            .transformer
-            .low_rank_gradients(plain, &condition, inputs, schedule, piece, learned)
+        batch::learn(self.config, self.by_block, tuned, prepared, part)
     }
 
     fn save(&self, optimizer: &AdamW, _phase: &Phase) -> Result<(), EngineError> {

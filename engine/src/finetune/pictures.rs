@@ -25,6 +25,8 @@ pub struct TrainingPicture {
     pub caption: String,
     /// How often it is taken against the others (kohya's `N_name` folders).
     pub repeats: usize,
+    /// Its size in the file, `(width, height)`.
+    pub original: (u32, u32),
     /// Scaled to cover the grids and cut from the middle.
     pub image: Rgb8Image,
     /// The grids of its shape.
@@ -77,7 +79,7 @@ pub fn look_through(
     find_twins(&mut collection);
     if collection.pictures.is_empty() {
         let why = collection.findings.first().map_or_else(
-            || "there is no .png or .jpg picture in it".to_owned(),
+            || "there is no .png, .jpg or .webp picture in it".to_owned(),
             |finding| {
                 format!(
                     "none of its pictures can be used; the first, {:?}: {}",
@@ -144,6 +146,7 @@ fn open(
         caption: with_trigger(&caption, trigger),
         words: caption,
         repeats: candidate.repeats,
+        original: (width, height),
         fingerprint: fingerprint(&image),
         image,
         schedule,

@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use burn::tensor::Device;
+
 use super::{Codes, Layout, Outcome, Plan, ScaleView, Texts, Watcher, generate};
-use crate::api::{EngineError, GenerateSpec, LoraWish, ModelInfo, RatioInfo, Rgb8Image};
+use crate::api::{EngineError, GenerateSpec, Keeping, LoraWish, ModelInfo, RatioInfo, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::lora::{self, Lora, LoraInfo};
-use crate::memory::Sizes;
+use crate::memory::{self, Sizes};
 use crate::model::{ModelConfig, Transformer};
-use crate::schedule::{PIXELS_PER_TOKEN, RATIOS, Scale, ScaleSchedule};
+use crate::schedule::{MAX_SCALES, PIXELS_PER_TOKEN, RATIOS, Scale, ScaleSchedule};
 use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures};
 use crate::vae::bsq::ResidualSum;
 use crate::vae::{Vae, VaeConfig};
 use crate::weights::{
-    KeyMap, ModelFolder, ModelJson, Network, SaveType, WeightFile, atomic_write, load_into, save,
+    KeyMap, ModelFolder, ModelJson, Network, SaveType, WeightFile, atomic_write, load_as,
+    load_into, save,
 };
 
 /// A model ready to draw.
@@ -25,8 +28,9 @@ pub struct Bundle {
     pub transformer: Transformer,
     /// The picture tokenizer.
     pub vae: Vae,
-    /// The text encoder.
-    pub text: T5Encoder,
+    /// The text encoder, while it is there.
+    text: OnceLock<T5Encoder>,
+    text_config: T5Config,
     /// Words to ids.
     pub tokenizer: PromptTokenizer,
     /// What `model.json` says.
@@ -43,6 +47,17 @@ pub struct Bundle {
 
 /// Strengths beyond these draw nothing but noise.
 const MOST_STRENGTH: f32 = 8.0;
+
+fn open_text(
+    files: &ModelFolder,
+    config: &T5Config,
+    device: &Device,
+) -> Result<T5Encoder, EngineError> {
+    let mut text = T5Encoder::new(config, device);
+    let file = WeightFile::open(files.text_weights_path())?;
+    load_into(&mut text, &file, &KeyMap::text(), device)?;
+    Ok(text)
+}
 
 impl Bundle {
     /// Loads the model folder at `folder` onto `device`.
@@ -71,12 +86,16 @@ impl Bundle {
             return Err(EngineError::bad_model(files.text_tokenizer_path(), reason));
         }
         let (burn, limit) = (&device.device, device.max_elements);
+        let sizes = Sizes::new(&model_config, &vae_config, &text_config);
+        let scales = files.model.defaults.scale_count;
+        let keeping = memory::keeping(&sizes, scales, device, device.weights)?;
         let mut transformer = Transformer::new(&model_config, burn, limit);
-        load_into(
+        load_as(
             &mut transformer,
             &WeightFile::open(files.transformer_path())?,
             &KeyMap::published(),
             burn,
+            |name| keeping.half_weights && ModelConfig::is_in_block(name),
         )?;
         let mut vae = Vae::new(&vae_config, burn, limit);
         load_into(
@@ -85,14 +104,15 @@ impl Bundle {
             &KeyMap::vae(),
             burn,
         )?;
-        let mut text = T5Encoder::new(&text_config, burn);
-        load_into(
-            &mut text,
-            &WeightFile::open(files.text_weights_path())?,
-            &KeyMap::text(),
-            burn,
-        )?;
-        Self::from_parts(transformer, vae, text, tokenizer, files.model, folder)
+        transformer.keep_cache_in_half(keeping.half_cache);
+        let text = open_text(&files, &text_config, burn)?;
+        let mut bundle = Self::from_parts(transformer, vae, text, tokenizer, files.model, folder)?;
+        bundle.info.keeping = keeping;
+        bundle.info.memory = (1..=MAX_SCALES)
+            .map(|count| memory::square_picture(&sizes, count, device, keeping))
+            .collect::<Result<_, _>>()?;
+        bundle.leave_text();
+        Ok(bundle)
     }
 
     /// A model from networks that are in memory already.
@@ -113,7 +133,8 @@ impl Bundle {
         Ok(Self {
             transformer,
             vae,
-            text,
+            text_config: text.config().clone(),
+            text: text.into(),
             tokenizer,
             description,
             info,
@@ -129,8 +150,38 @@ impl Bundle {
         Sizes::new(
             &self.transformer.config,
             &self.vae.config,
-            self.text.config(),
+            &self.text_config,
         )
+    }
+
+    /// The text encoder; loaded again when it had left.
+    ///
+    /// # Errors
+    /// What loading returns.
+    pub fn text(&self) -> Result<&T5Encoder, EngineError> {
+        if let Some(text) = self.text.get() {
+            return Ok(text);
+        }
+        let files = ModelFolder::open(&self.folder)?;
+        let text = open_text(&files, &self.text_config, self.transformer.device())?;
+        Ok(self.text.get_or_init(|| text))
+    }
+
+    /// The text encoder, to look at its weights; loaded again when it had left.
+    ///
+    /// # Errors
+    /// What loading returns.
+    pub fn text_mut(&mut self) -> Result<&mut T5Encoder, EngineError> {
+        self.text()?;
+        let gone = || EngineError::internal("the text encoder is gone");
+        self.text.get_mut().ok_or_else(gone)
+    }
+
+    /// Has the text encoder leave memory where it and a picture do not fit together; the next text loads it again.
+    pub fn leave_text(&mut self) {
+        if !self.info.keeping.text_stays {
+            self.text.take();
+        }
     }
 
     fn open_loras(&mut self, wishes: &[LoraWish]) -> Result<Vec<Lora>, EngineError> {
@@ -248,12 +299,12 @@ impl Bundle {
             &none,
         )?;
         save(
-            &mut self.text,
+            self.text_mut()?,
             text_folder.join("model.safetensors"),
             SaveType::F16,
             &none,
         )?;
-        let config = serde_json::to_vec_pretty(self.text.config())
+        let config = serde_json::to_vec_pretty(&self.text_config)
             .map_err(|error| EngineError::internal(error.to_string()))?;
         atomic_write(text_folder.join("config.json"), &config)?;
         self.description
@@ -346,7 +397,7 @@ impl Bundle {
             .iter()
             .map(|prompt| self.tokenizer.encode(prompt))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(self.text.forward(&ids))
+        Ok(self.text()?.forward(&ids))
     }
 
     /// The picture so far, at the resolution of `scale`; `last` is the plan's finest grid.
@@ -398,6 +449,8 @@ fn model_info(description: &ModelJson, parameters: u64) -> Result<ModelInfo, Eng
         cfg: defaults.cfg,
         tau: defaults.tau,
         ratios,
+        memory: Vec::new(),
+        keeping: Keeping::default(),
         example_prompts: description.example_prompts.clone(),
     })
 }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{DType, Device, Tensor, activation};
 
 use super::config::ModelConfig;
 use super::rope2d::Rope;
@@ -20,13 +20,25 @@ use crate::weights::{Init, Network, Slots};
 pub struct KvCache {
     keys: Vec<Tensor<4>>,
     values: Vec<Tensor<4>>,
+    half: bool,
 }
 
 impl KvCache {
+    /// An empty one; `half` for one that rounds to half precision.
+    pub fn new(half: bool) -> Self {
+        Self {
+            half,
+            ..Self::default()
+        }
+    }
+
     /// Adds the keys and values of one scale.
     pub fn push(&mut self, keys: Tensor<4>, values: Tensor<4>) {
-        self.keys.push(keys);
-        self.values.push(values);
+        let kept = |x: Tensor<4>| {
+            if self.half { x.cast(DType::F16) } else { x }
+        };
+        self.keys.push(kept(keys));
+        self.values.push(kept(values));
     }
 
     /// Forgets all rows of the batch but the first `count`.
@@ -43,7 +55,12 @@ impl KvCache {
                 .iter()
                 .map(|part| part.clone().narrow(0, start, count))
                 .collect();
-            Tensor::cat(rows, 2)
+            let joined = Tensor::cat(rows, 2);
+            if self.half {
+                joined.cast(DType::F32)
+            } else {
+                joined
+            }
         };
         (join(&self.keys), join(&self.values))
     }

@@ -17,7 +17,7 @@ use crate::schedule::ScaleSchedule;
 use crate::weights::Network as _;
 
 /// Most scores of attention at once while a gradient is computed.
-const MOST_SCORES: usize = 32 << 20;
+pub(crate) const MOST_SCORES: usize = 32 << 20;
 
 /// Gradients on the host, one per matrix, in the order of [`Transformer::adaptables`]: `A`, then `B`.
 pub type LowRankGradients = Vec<Option<Vec<f32>>>;
@@ -127,12 +127,7 @@ impl Transformer {
     ) -> Result<Tensor<3>, EngineError> {
         let (plain, limit) = (pass.plain, self.max_elements());
         let heads = self.config.heads;
-        let turned = plain.blocks()[index].turned(
-            x,
-            &pass.condition.shared_ada,
-            &pass.rope,
-            limit,
-        );
+        let turned = plain.blocks()[index].turned(x, &pass.condition.shared_ada, &pass.rope, limit);
         let [query, key, value] = turned.clone();
         let mixed = mix(query, key, value, Some(&pass.mask), limit);
         let mut direct = Vec::new();
@@ -143,9 +138,7 @@ impl Transformer {
             let text_kv = block.text_kv(pass.recorded.text.clone(), &pass.condition.lens());
             let text = pass.recorded.with_kv(&text_kv);
             let left = block.finish(x.clone(), mixed.clone(), &text, limit);
-            let gradients = (left * part(gradient, &piece).autodiff())
-                .sum()
-                .backward();
+            let gradients = (left * part(gradient, &piece).autodiff()).sum().backward();
             direct.push(gradient_of(&x, &gradients)?);
             for_mixed.push(gradient_of(&mixed, &gradients)?);
             self.add_up(index, &gradients, sums);

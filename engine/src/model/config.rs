@@ -98,6 +98,11 @@ impl ModelConfig {
         )
     }
 
+    /// Whether a weight of this published name belongs to a block: where nearly all weights of a large model are.
+    pub fn is_in_block(name: &str) -> bool {
+        name.starts_with("block")
+    }
+
     /// Checks that the sizes make a network.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 
 mod attention;
 mod block;
-mod by_block;
+pub(crate) mod by_block;
 mod config;
 mod rope2d;
 mod text_attention;

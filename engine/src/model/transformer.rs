@@ -32,6 +32,7 @@ pub struct Transformer {
     head: Linear,
     device: Device,
     max_elements: usize,
+    half_cache: bool,
 }
 
 /// What the network has made of the texts of a batch; the same for all scales.
@@ -173,6 +174,7 @@ impl Transformer {
             ),
             device: device.clone(),
             max_elements,
+            half_cache: false,
         }
     }
 
@@ -292,7 +294,12 @@ impl Transformer {
 
     /// An empty cache for every block.
     pub fn caches(&self) -> Vec<KvCache> {
-        vec![KvCache::default(); self.blocks.len()]
+        vec![KvCache::new(self.half_cache); self.blocks.len()]
+    }
+
+    /// Whether new caches keep keys and values in half precision.
+    pub fn keep_cache_in_half(&mut self, half: bool) {
+        self.half_cache = half;
     }
 
     /// One pass over all scales at once, as in training.

@@ -10,6 +10,7 @@ mod cancel;
 mod doubt;
 mod drawing;
 mod link;
+mod notes;
 mod run_loop;
 mod studio;
 mod tuning;
@@ -23,7 +24,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::api::{DeviceChoice, EngineError, Event, JobId, Request, Task};
+use crate::api::{DeviceChoice, EngineError, Event, JobId, Request, Task, WeightStorage};
 use link::Link;
 use run_loop::Engine;
 
@@ -52,6 +53,8 @@ pub struct SpawnOptions {
     pub model: Option<PathBuf>,
     /// Which previews are made.
     pub previews: Previews,
+    /// How weights are kept.
+    pub weights: WeightStorage,
     /// Called after every event, on the engine thread.
     pub wake: Box<dyn Fn() + Send>,
 }
@@ -63,6 +66,7 @@ impl SpawnOptions {
             device,
             model,
             previews: Previews::default(),
+            weights: WeightStorage::default(),
             wake: Box::new(|| ()),
         }
     }
@@ -84,7 +88,7 @@ pub fn spawn(options: SpawnOptions) -> Result<EngineHandle, EngineError> {
     let thread = std::thread::Builder::new()
         .name(THREAD_NAME.to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(move || Engine::new(link, previews).run(device, model, &requests))
+        .spawn(move || Engine::new(link, previews).run((device, options.weights), model, &requests))
         .map_err(|error| EngineError::internal(format!("starting the engine thread: {error}")))?;
     let mut handle = EngineHandle::from_parts(request_sender, events, cancels);
     handle.thread = Some(thread);

@@ -10,9 +10,12 @@ use crossbeam_channel::Receiver;
 
 use super::Previews;
 use super::link::Link;
-use super::studio::{Notes, Studio};
+use super::notes::Notes;
+use super::studio::Studio;
 use super::tuning;
-use crate::api::{DeviceChoice, DeviceKind, EngineError, Event, JobId, Request, Task};
+use crate::api::{
+    DeviceChoice, DeviceKind, EngineError, Event, JobId, Request, Task, WeightStorage,
+};
 use crate::device::{self, OpenDevice};
 use crate::generate::Bundle;
 
@@ -41,11 +44,14 @@ impl Engine {
     /// Serves until the app closes the channel.
     pub(super) fn run(
         mut self,
-        choice: DeviceChoice,
+        (choice, weights): (DeviceChoice, WeightStorage),
         model: Option<PathBuf>,
         requests: &Receiver<Request>,
     ) {
-        let device = open_or_fall_back(choice);
+        let mut device = open_or_fall_back(choice);
+        if let Ok(open) = &mut device {
+            open.weights = weights;
+        }
         match &device {
             Ok(open) => self.link.tell(Event::DeviceReady {
                 device: open.info.clone(),
@@ -116,7 +122,9 @@ impl Engine {
         let result = guarded(|| {
             let result = match task {
                 Task::LookThrough { folder, trigger } => {
-                    tuning::look(job, folder, trigger, bundle, link)
+                    let device = device.as_ref().map_err(EngineError::clone)?;
+                    let rates = notes.lesson_rates(bundle, device)?;
+                    tuning::look(job, folder, trigger, bundle, rates, link)
                 }
                 Task::Tune(wish) => {
                     let device = device.as_ref().map_err(EngineError::clone)?;

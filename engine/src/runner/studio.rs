@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::budget::DecodeCost;
 use super::drawing::Drawing;
 use super::link::Link;
+use super::notes::Notes;
 use super::{Previews, doubt};
 use crate::api::{EngineError, Event, GenerateSpec, JobId, PictureBits, Source, Stage, Task};
 use crate::generate::{
@@ -13,19 +13,10 @@ use crate::generate::{
 use crate::schedule::ScaleSchedule;
 use crate::text::TextFeatures;
 
-/// Encoded texts kept for later pictures.
-const KEPT_TEXTS: usize = 8;
 /// Most drafts of one job.
 const MOST_DRAFTS: usize = 64;
 /// Most drafts drawn at once; more gain nothing on any device.
 const DRAFTS_AT_ONCE: usize = 16;
-
-/// What was learned while drawing with a model.
-#[derive(Default)]
-pub(super) struct Notes {
-    cost: DecodeCost,
-    texts: Vec<(String, TextFeatures)>,
-}
 
 /// A loaded model at work.
 pub(super) struct Studio<'a> {
@@ -350,6 +341,7 @@ impl Studio<'_> {
         let negative = needs_negative
             .then(|| self.encoded(&spec.negative_prompt))
             .transpose()?;
+        self.bundle.leave_text();
         Ok(Texts {
             prompt,
             detail,
@@ -357,20 +349,8 @@ impl Studio<'_> {
         })
     }
 
-    /// Features of one text, from memory when it was drawn lately.
     fn encoded(&mut self, text: &str) -> Result<TextFeatures, EngineError> {
-        if let Some(place) = self.notes.texts.iter().position(|(known, _)| known == text) {
-            let entry = self.notes.texts.remove(place);
-            let features = entry.1.clone();
-            self.notes.texts.push(entry);
-            return Ok(features);
-        }
-        let features = self.bundle.encode(&[text])?;
-        if self.notes.texts.len() >= KEPT_TEXTS {
-            self.notes.texts.remove(0);
-        }
-        self.notes.texts.push((text.to_owned(), features.clone()));
-        Ok(features)
+        self.notes.encoded(self.bundle, text)
     }
 
     /// How many drafts of `plan` are drawn together, so that no tensor outgrows the device.

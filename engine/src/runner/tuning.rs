@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::link::Link;
-use crate::api::{EngineError, Event, FoundPicture, JobId, TuneStep, TuneWish};
+use crate::api::{EngineError, Event, FoundPicture, JobId, TuneRates, TuneStep, TuneWish};
 use crate::device::OpenDevice;
 use crate::finetune::{self, Collection, FinetuneConfig, look_through};
 use crate::generate::Bundle;
@@ -15,6 +15,7 @@ pub(super) fn look(
     folder: &Path,
     trigger: &str,
     bundle: &Bundle,
+    rates: TuneRates,
     link: &Link,
 ) -> Result<(), EngineError> {
     let found = look_through(folder, bundle.info.scale_count, trigger)?;
@@ -23,12 +24,14 @@ pub(super) fn look(
         words: picture.words,
         caption: picture.caption,
         repeats: picture.repeats,
+        original: picture.original,
         image: picture.image,
     });
     link.tell(Event::PicturesFound {
         job,
         pictures: pictures.collect(),
         findings: found.findings,
+        rates,
     });
     Ok(())
 }
@@ -122,6 +125,11 @@ fn run(
             step: *step,
             prompts: prompts.clone(),
             images: images.clone(),
+        }),
+        Progress::Fitted { memory, notes } => link.tell(Event::TuneFitted {
+            job,
+            memory: memory.clone(),
+            notes: notes.clone(),
         }),
         Progress::Step | Progress::Captions { .. } => {}
     };

@@ -26,7 +26,7 @@ use burn::tensor::Device;
 
 pub use config::TrainConfig;
 
-use crate::api::{EngineError, Rgb8Image};
+use crate::api::{EngineError, MemoryNeed, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::model::ModelConfig;
 use crate::vae::{Vae, VaeConfig};
@@ -56,6 +56,13 @@ impl Limits<'_> {
 pub enum Progress {
     /// An update was made.
     Step,
+    /// A fine-tuning run is about to start as it fits in memory.
+    Fitted {
+        /// What it takes.
+        memory: MemoryNeed,
+        /// What was changed, each a sentence for the user.
+        notes: Vec<String>,
+    },
     /// A log line.
     Line(report::LogLine),
     /// Sample pictures of a fine-tuning run.

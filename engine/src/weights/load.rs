@@ -23,6 +23,20 @@ pub fn load_into<N: Network + ?Sized>(
     names: &KeyMap,
     device: &Device,
 ) -> Result<(), EngineError> {
+    load_as(network, file, names, device, |_| false)
+}
+
+/// Fills `network` as [`load_into`] does; matrices whose names `halved` names are kept in half precision.
+///
+/// # Errors
+/// As [`load_into`].
+pub fn load_as<N: Network + ?Sized>(
+    network: &mut N,
+    file: &WeightFile,
+    names: &KeyMap,
+    device: &Device,
+    halved: impl Fn(&str) -> bool,
+) -> Result<(), EngineError> {
     let mut slots = network.all_slots();
     let file_names = matched(&slots, file, names)?;
     for (slot, file_name) in slots.list.iter_mut().zip(file_names) {
@@ -39,6 +53,9 @@ pub fn load_into<N: Network + ?Sized>(
             });
         }
         slot.fill(values, device);
+        if halved(&slot.name) {
+            slot.weight.halve();
+        }
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ mod tests;
 
 pub use folder::{Defaults, FileNames, ModelFolder, ModelJson};
 pub use key_map::KeyMap;
-pub use load::{check, load_into};
+pub use load::{check, load_as, load_into};
 pub use number::NumberType;
 pub use save::{SaveType, atomic_write, convert, save};
 pub use slots::{Init, Network, Slot, Slots, WeightMut};

@@ -4,7 +4,7 @@
 //! published files use. Loading, saving, random initialisation, counting and
 //! the optimizer all walk that list, so a name is written in one place only.
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 
 use crate::api::EngineError;
 
@@ -73,6 +73,13 @@ impl WeightMut<'_> {
     /// Puts the weight on the device that records nothing.
     pub fn stop_recording(&mut self) {
         each_rank!(self, tensor => **tensor = tensor.clone().without_autodiff());
+    }
+
+    /// Keeps a matrix in half precision; anything else stays as it is.
+    pub fn halve(&mut self) {
+        if let Self::D2(tensor) = self {
+            **tensor = tensor.clone().cast(DType::F16);
+        }
     }
 
     /// The values, on the host.
