@@ -16,6 +16,7 @@ use crate::panels::{
     Panel,
     drafts::{self, DraftTools, DraftsView},
     edit::{self, EditTools, EditView},
+    loras::LorasView,
     messages::Messages,
     preview::Preview,
     prompt::Prompt,
@@ -124,6 +125,7 @@ pub struct App {
     status: Status,
     teach_settings: TeachSettings,
     teach_view: TeachView,
+    loras: LorasView,
     /// Height of the controls in the last frame, in points.
     prompt_height: f32,
 }
@@ -155,6 +157,7 @@ impl App {
             status: Status,
             teach_settings: TeachSettings::default(),
             teach_view: TeachView::default(),
+            loras: LorasView::default(),
             prompt_height: 0.0,
         }
     }
@@ -217,6 +220,15 @@ impl App {
                 .frame(egui::Frame::new().fill(palette.canvas))
                 .show(ui, |ui| {
                     self.teach_view.ui(ui, state, commands);
+                    self.messages.ui(ui, state, commands);
+                });
+            return;
+        }
+        if state.loras.is_some() {
+            egui::CentralPanel::default()
+                .frame(egui::Frame::new().fill(palette.canvas))
+                .show(ui, |ui| {
+                    self.loras.ui(ui, state, commands);
                     self.messages.ui(ui, state, commands);
                 });
             return;

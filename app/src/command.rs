@@ -78,6 +78,12 @@ pub enum Command {
     ReplaceWords(String, String),
     /// Make sentences of captions that are lists of tags.
     TagsToSentences,
+    /// Show the shelf of LoRAs.
+    OpenLoras,
+    /// Write other notes beside a LoRA.
+    SetLoraNotes(PathBuf, String),
+    /// How strongly a LoRA counts scale by scale, as factors of its strength; empty for the same everywhere.
+    SetLoraCurve(usize, Vec<f32>),
     /// Put a LoRA on or off without forgetting its strength.
     SetLoraOn(usize, bool),
     /// Stop teaching and keep what was learned.

@@ -105,7 +105,24 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
         Command::SetTheme(theme) => state.settings.theme = theme,
         Command::SetNegativeOpen(open) => state.settings.negative_open = open,
         Command::SetRecentOpen(open) => state.settings.recent_open = open,
-        Command::SetTeachOpen(open) => state.teach.open = open,
+        Command::SetTeachOpen(open) => {
+            state.teach.open = open;
+            state.loras = None;
+        }
+        Command::OpenLoras => {
+            state.teach.open = false;
+            state.loras.get_or_insert_default();
+            hands.tasks.push(FileJob::FindLoras(state.loras_folder()));
+        }
+        Command::SetLoraNotes(path, notes) => {
+            hands.tasks.push(FileJob::WriteNotes(path, notes));
+            hands.tasks.push(FileJob::FindLoras(state.loras_folder()));
+        }
+        Command::SetLoraCurve(index, by_scale) => {
+            if let Some(lora) = state.draft.spec.loras.get_mut(index) {
+                lora.by_scale = by_scale;
+            }
+        }
         Command::ChooseTeachFolder => hands.tasks.ask(Ask::TeachFolder, None, ""),
         Command::LookThrough(folder) => look_through(folder, state, hands),
         Command::SetCaption(picture, words) => {
@@ -314,7 +331,7 @@ fn teach(state: &mut UiState, hands: &Hands<'_>) {
         );
         return;
     }
-    wish.out = state.pictures_folder().join("LoRAs").join(&wish.name);
+    wish.out = state.loras_folder().join(&wish.name);
     match hands.engine.run(Task::Tune(wish)) {
         Ok(job) => state.teach.lesson = Some(Lesson::new(job)),
         Err(error) => state.tell_error(&error),
@@ -403,6 +420,11 @@ pub fn file_done(result: FileResult, state: &mut UiState, hands: &Hands<'_>) {
         FileResult::CaptionsWritten => {
             let folder = state.teach.wish.data.clone();
             look_through(folder, state, hands);
+        }
+        FileResult::LorasFound(cards) => {
+            if let Some(shelf) = &mut state.loras {
+                *shelf = cards;
+            }
         }
         FileResult::Failed { message } => state.tell(Tone::Trouble, message),
         FileResult::Chosen { ask, path } => match ask {

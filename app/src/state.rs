@@ -21,7 +21,8 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use infinity_engine::api::{
-    DeviceInfo, Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, Rgb8Image,
+    DeviceInfo, Doubt, EngineError, Event, GenerateSpec, JobId, LoraCard, LoraWish, ModelInfo,
+    Rgb8Image,
 };
 
 use crate::settings::Settings;
@@ -66,6 +67,8 @@ pub struct UiState {
     pub default_folder: PathBuf,
     /// Teaching the model one's own pictures.
     pub teach: Teach,
+    /// The shelf of LoRAs, while it is open.
+    pub loras: Option<Vec<LoraCard>>,
     /// What the next picture starts from, when it keeps scales.
     pub start: Option<Start>,
     /// The drafts on the table.
@@ -109,6 +112,7 @@ impl UiState {
             settings,
             default_folder,
             teach: Teach::default(),
+            loras: None,
             start: None,
             drafts: None,
             draft_scales: None,
@@ -214,14 +218,16 @@ impl UiState {
         self.tell(Tone::Note, text);
     }
 
+    /// Where LoRAs that were taught here lie, and where others are looked for.
+    pub fn loras_folder(&self) -> PathBuf {
+        self.pictures_folder().join("LoRAs")
+    }
+
     /// Puts a LoRA on at full strength.
     pub fn put_on(&mut self, path: PathBuf) {
         let loras = &mut self.draft.spec.loras;
         loras.retain(|lora| lora.path != path);
-        loras.push(LoraWish {
-            path,
-            strength: 1.0,
-        });
+        loras.push(LoraWish::new(path, 1.0));
     }
 
     fn model_loaded(&mut self, model: &ModelInfo) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use infinity_engine::api::{JobId, Rgb8Image};
+use infinity_engine::api::{JobId, LoraCard, Rgb8Image};
 
 use crate::recipe::{self, Recipe, RecipeError};
 use crate::settings::Settings;
@@ -43,6 +43,10 @@ pub enum FileJob {
     },
     /// Write the words beside pictures, each in its `.txt` file.
     WriteCaptions(Vec<(PathBuf, String)>),
+    /// Look for LoRAs in a folder.
+    FindLoras(PathBuf),
+    /// Write notes beside a LoRA file.
+    WriteNotes(PathBuf, String),
     /// Read a picture and its recipe, when it has one.
     ReadPicture(PathBuf),
     /// Write the preferences.
@@ -99,6 +103,8 @@ pub enum FileResult {
     },
     /// Words were written beside pictures.
     CaptionsWritten,
+    /// The LoRAs of a folder.
+    LorasFound(Vec<LoraCard>),
     /// A job without a picture failed.
     Failed {
         /// What happened and what to do.
@@ -192,7 +198,7 @@ impl Tasks {
                 Ask::Picture => Box::pin(
                     dialog
                         .set_title("Open a picture")
-                        .add_filter("Picture", &["png", "jpg", "jpeg"])
+                        .add_filter("Picture", &["png", "jpg", "jpeg", "webp"])
                         .pick_file(),
                 ),
                 Ask::Lora => Box::pin(
@@ -272,6 +278,17 @@ fn run(job: FileJob) -> Option<FileResult> {
             }
         }
         FileJob::WriteCaptions(list) => write_captions(&list),
+        FileJob::FindLoras(folder) => FileResult::LorasFound(infinity_engine::find_loras(&folder)),
+        FileJob::WriteNotes(lora, notes) => {
+            let path = lora.with_extension("txt");
+            let error = write_beside(&path, notes.trim().as_bytes()).err()?;
+            FileResult::Failed {
+                message: format!(
+                    "The notes could not be saved ({error}). Choose a folder that can be written to: {}",
+                    path.display()
+                ),
+            }
+        }
         FileJob::ReadPicture(path) => match read_picture(&path) {
             Ok((image, recipe)) => FileResult::PictureRead {
                 path,

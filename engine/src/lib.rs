@@ -25,5 +25,6 @@ pub mod train;
 pub mod vae;
 pub mod weights;
 
+pub use lora::find_loras;
 pub use picture_file::{read_mask, read_picture};
 pub use runner::{CancelBoard, EngineHandle, Previews, SpawnOptions, spawn};

@@ -21,9 +21,10 @@ use infinity::WindowOptions;
 use infinity::app::App;
 use infinity::settings::{Settings, ThemeChoice};
 use infinity_engine::api::{EngineError, Event, GenerateSpec, JobId, Task};
-use infinity_tests::scripted::{ScriptedEngine, dropped};
+use infinity_tests::loras::write_lora;
+use infinity_tests::scripted::{ScriptedEngine, dropped, paint};
 
-const STATES: [&str; 18] = [
+const STATES: [&str; 20] = [
     "loading",
     "empty",
     "drawing",
@@ -38,6 +39,8 @@ const STATES: [&str; 18] = [
     "teach-found",
     "teach-running",
     "lora",
+    "lora-scales",
+    "shelf",
     "sheet",
     "part",
     "unsure",
@@ -94,7 +97,7 @@ impl Screen {
         self.harness.run_steps(20);
     }
 
-    fn bring_about(&mut self, state: &str) {
+    fn bring_about(&mut self, state: &str, folder: &Path) {
         self.harness.run();
         if state == "loading" {
             return;
@@ -178,6 +181,33 @@ impl Screen {
                 }
                 self.draw_to_end();
             }
+            "lora-scales" => {
+                let file = dropped(Path::new("windmill.safetensors"));
+                self.harness.input_mut().dropped_files.push(file);
+                self.harness.run();
+                self.click("By scale");
+                self.click("Layout of windmill");
+                self.draw_to_end();
+            }
+            "shelf" => {
+                let folder = folder.join("Pictures/LoRAs");
+                for (index, name) in ["windmills", "night ink", "my cat", "paper"]
+                    .into_iter()
+                    .enumerate()
+                {
+                    let picture = (index != 2).then(|| paint(128, 128, 5 + 9 * index as u64));
+                    write_lora(&folder.join(name).join("lora.safetensors"), name, picture);
+                }
+                self.click("LoRAs");
+                let sees = |screen: &Self| screen.harness.query_by_label("Put on paper").is_some();
+                for _ in 0..100 {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    self.harness.run();
+                    if sees(self) {
+                        break;
+                    }
+                }
+            }
             "sheet" => {
                 self.click("Drafts");
                 let Some((job, Task::Drafts { spec, scales, .. })) = self.engine.task() else {
@@ -251,7 +281,7 @@ fn main() {
                     ..Settings::default()
                 };
                 let mut screen = Screen::new(size, scale, folder, settings);
-                screen.bring_about(state);
+                screen.bring_about(state, folder);
                 match screen.harness.render() {
                     Ok(image) => image.save(folder.join(&name)).expect("can be saved"),
                     Err(error) => panic!("{name}: {error}"),

@@ -81,12 +81,7 @@ fn main() {
             )
             .unwrap();
             let path = out.join("lora.safetensors");
-            bundle
-                .wear(&[LoraWish {
-                    path,
-                    strength: 1.0,
-                }])
-                .unwrap();
+            bundle.wear(&[LoraWish::new(path, 1.0)]).unwrap();
             let result = recovery(&bundle, Effort::whole(7)).unwrap();
             table.row(row(name, seed.to_string(), windmills(&bundle), result));
             bundle.wear(&[]).unwrap();

@@ -9,6 +9,7 @@
 )]
 
 pub mod desk;
+pub mod loras;
 pub mod models;
 pub mod scripted;
 pub mod tolerance;

@@ -124,10 +124,7 @@ fn following(bundle: &Bundle) -> f32 {
 }
 
 fn wish(out: &Path, strength: f32) -> LoraWish {
-    LoraWish {
-        path: out.join("lora.safetensors"),
-        strength,
-    }
+    LoraWish::new(out.join("lora.safetensors"), strength)
 }
 
 /// A dozen pictures move the model towards a thing it never saw, and it forgets little.

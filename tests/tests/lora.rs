@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use infinity_engine::api::{DeviceChoice, EngineError, GenerateSpec, LoraWish, WeightStorage};
+use infinity_engine::api::{
+    DeviceChoice, EngineError, GenerateSpec, LoraWish, Rgb8Image, WeightStorage,
+};
 use infinity_engine::device;
-use infinity_engine::generate::Bundle;
+use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
 use infinity_engine::lora::{self, Lora, LoraInfo, Tuned};
 use infinity_engine::model::{ModelConfig, Transformer};
 use infinity_engine::random::Stream;
@@ -60,15 +62,13 @@ fn random_lora(path: &Path, seed: u64, layers: &[&str], base: &str) {
         alpha: 4.0,
         pictures: 1,
         steps: 2,
+        picture: Some(Rgb8Image::new(8, 8, vec![200; 192]).unwrap()),
     };
     tuned.save(path, &info).unwrap();
 }
 
 fn wish(path: &Path, strength: f32) -> LoraWish {
-    LoraWish {
-        path: path.to_owned(),
-        strength,
-    }
+    LoraWish::new(path, strength)
 }
 
 /// Draws greedily: bits differ only where logits change sign.
@@ -76,6 +76,24 @@ fn draw(bundle: &Bundle) -> Vec<u8> {
     let mut spec = GenerateSpec::new("a red house on the left, green hills, at night", 4);
     spec.top_k = 1;
     bundle.draw(&spec).unwrap().pixels.to_vec()
+}
+
+/// The bits of every scale of the same picture.
+fn bits(bundle: &Bundle) -> Vec<Vec<u8>> {
+    struct Bits(Vec<Vec<u8>>);
+    impl Watcher for Bits {
+        fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
+            self.0.push(view.bits[0].clone());
+            Ok(())
+        }
+    }
+    let mut spec = GenerateSpec::new("a red house on the left, green hills, at night", 4);
+    spec.top_k = 1;
+    let plan = Plan::new(&spec, 5, bundle.transformer.config.depth).unwrap();
+    let texts = bundle.encode(&[&spec.prompt]).unwrap().into();
+    let mut bits = Bits(Vec::new());
+    generate(bundle.wardrobe(), &texts, &plan, &mut bits).unwrap();
+    bits.0
 }
 
 #[test]
@@ -365,4 +383,57 @@ fn a_small_model_draws_nearly_the_same() {
         .sum();
     let mean = apart as f64 / other.pixels.len() as f64;
     assert!(mean < 4.0, "pixels differ by {mean} in the mean");
+}
+
+/// A strength per scale: ones are the LoRA, zeros the base, and the first scales do not know what comes later.
+#[test]
+fn strengths_per_scale_count_where_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    random_lora(&path, 3, &["sa.", "ca.", "ffn."], &base());
+    let mut bundle = open();
+    let mut drawn = |by_scale: Vec<f32>| {
+        let curve = LoraWish {
+            by_scale,
+            ..wish(&path, 0.7)
+        };
+        bundle.wear(&[curve]).unwrap();
+        bits(&bundle)
+    };
+    let (whole, none) = (drawn(vec![]), drawn(vec![0.0]));
+    assert!(drawn(vec![1.0; 3]) == whole);
+    let late = drawn(vec![0.0, 0.0, 1.0]);
+    assert!(late[..2] == none[..2] && late[2..] != none[2..]);
+    let early = drawn(vec![1.0, 1.0, 0.0]);
+    assert!(early[..2] == whole[..2] && early[2..] != whole[2..]);
+    let curve = LoraWish {
+        by_scale: vec![1.0, f32::NAN],
+        ..wish(&path, 1.0)
+    };
+    assert!(bundle.wear(std::slice::from_ref(&curve)).is_err());
+    assert!(bundle.merge(&[curve]).is_err());
+    bundle.wear(&[]).unwrap();
+    assert!(bits(&bundle) == none);
+}
+
+/// A card says what a file is, with its picture and the notes beside it; other files are none.
+#[test]
+fn a_card_says_what_a_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mills/lora.safetensors");
+    std::fs::create_dir(folder.path().join("mills")).unwrap();
+    random_lora(&path, 3, &["ffn."], &base());
+    std::fs::write(folder.path().join("mills/checkpoint.safetensors"), "no").unwrap();
+    std::fs::write(path.with_extension("txt"), "good at 0.8").unwrap();
+    let cards = infinity_engine::find_loras(folder.path());
+    assert_eq!(cards.len(), 1, "{cards:?}");
+    let card = &cards[0];
+    assert_eq!(
+        (card.name.as_str(), card.trigger.as_str()),
+        ("random 3", "zwm")
+    );
+    assert_eq!((card.rank, card.notes.as_str()), (4, "good at 0.8"));
+    let picture = card.picture.as_ref().unwrap();
+    assert_eq!((picture.width, picture.height), (8, 8));
+    assert!(infinity_engine::find_loras(&folder.path().join("nowhere")).is_empty());
 }

@@ -133,10 +133,7 @@ fn a_folder_is_taught_and_drawn_with() {
         matches!(events.last(), Some(Event::TuneDone { path, .. }) if path.ends_with("stripes-2/lora.safetensors")),
         "{events:?}"
     );
-    let lora = LoraWish {
-        path: path.clone(),
-        strength: 1.0,
-    };
+    let lora = LoraWish::new(path.clone(), 1.0);
     picture(&engine, |spec| spec.loras = vec![lora.clone()]);
     assert!(picture(&engine, |_| {}) == plain);
     // A file that went away fails the picture, not the engine.

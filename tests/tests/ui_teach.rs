@@ -9,6 +9,7 @@
 use egui_kittest::kittest::Queryable as _;
 use infinity_engine::api::{EngineError, Event, Task};
 use infinity_tests::desk::Desk;
+use infinity_tests::loras::write_lora;
 
 /// A folder is dropped, looked through and taught; what comes out is put on, weakened and taken off.
 #[test]
@@ -170,4 +171,39 @@ fn all_captions_are_changed_together() {
     desk.harness.run();
     desk.click("Tags to sentences");
     desk.wait_until(|desk| caption(desk, 2).is_ok_and(|text| text.contains(" and number 2")));
+}
+
+/// The shelf shows what was taught; a card is searched for, noted on, put on, and counts scale by scale.
+#[test]
+fn loras_are_found_on_the_shelf() {
+    let mut desk = Desk::ready();
+    let folder = desk.folder.path().join("Pictures/LoRAs");
+    for name in ["mills", "ink"] {
+        write_lora(&folder.join(name).join("lora.safetensors"), name, None);
+    }
+    desk.click("LoRAs");
+    desk.wait_until(|desk| desk.sees("Put on mills"));
+    desk.assert_sees("Put on ink");
+    desk.harness.get_by_label("Search LoRAs").focus();
+    desk.harness.run();
+    desk.harness.get_by_label("Search LoRAs").type_text("MILL");
+    desk.harness.run();
+    assert!(!desk.sees("Put on ink"));
+    desk.harness.get_by_label("Notes for mills").focus();
+    desk.harness.run();
+    desk.harness
+        .get_by_label("Notes for mills")
+        .type_text("0.8");
+    desk.harness.run();
+    desk.click("Put on mills");
+    let notes = folder.join("mills/lora.txt");
+    desk.wait_until(|_| std::fs::read_to_string(&notes).is_ok_and(|text| text == "0.8"));
+    desk.assert_sees("Take off mills here");
+    desk.click("Drawing");
+    desk.click("By scale");
+    desk.click("Layout of mills");
+    let (_, spec) = desk.draw();
+    assert_eq!(spec.loras.len(), 1);
+    assert_eq!(spec.loras[0].by_scale[..2], [1.0, 1.0]);
+    assert_eq!(spec.loras[0].by_scale.last(), Some(&0.0));
 }

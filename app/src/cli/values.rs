@@ -52,21 +52,27 @@ pub(super) fn sides(text: &str) -> Result<Sides, String> {
     }
 }
 
-/// `FILE` or `FILE=STRENGTH`.
+/// `FILE`, `FILE=STRENGTH`, or `FILE=STRENGTH@F,F,…` with a factor per scale, coarse to fine.
 pub(super) fn lora(text: &str) -> Result<LoraWish, String> {
-    let (path, strength) = match text.rsplit_once('=') {
-        Some((path, strength)) => match strength.trim().parse::<f32>() {
-            Ok(strength) => (path, strength),
-            Err(_) => (text, 1.0),
-        },
-        None => (text, 1.0),
+    let number = |text: &str| text.trim().parse::<f32>().ok();
+    let (path, strength, by_scale) = match text.rsplit_once('=') {
+        Some((path, how)) => {
+            let (strength, curve) = how.split_once('@').unwrap_or((how, ""));
+            let curve = curve.split(',').filter(|part| !part.is_empty());
+            match (number(strength), curve.map(number).collect()) {
+                (Some(strength), Some(by_scale)) => (path, strength, by_scale),
+                _ => (text, 1.0, Vec::new()),
+            }
+        }
+        None => (text, 1.0, Vec::new()),
     };
     if path.is_empty() {
-        return Err("use FILE or FILE=STRENGTH, such as mill.safetensors=0.8".to_owned());
+        return Err("use FILE, FILE=STRENGTH or FILE=STRENGTH@FACTORS, such as mill.safetensors=0.8 or ink.safetensors=1@0,0,1".to_owned());
     }
     Ok(LoraWish {
         path: path.into(),
         strength,
+        by_scale,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use eframe::egui::{self, TextEdit, Ui};
 
+use super::prompt::lora_name;
 use crate::command::Command;
 use crate::state::UiState;
 use crate::theme;
@@ -54,6 +55,73 @@ pub fn ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
         });
         ui.vertical(|ui| detail_ui(ui, state, count, commands));
     });
+    if !spec.loras.is_empty() {
+        loras_ui(ui, state, count, commands);
+    }
+}
+
+/// How strongly LoRAs count scale by scale.
+fn loras_ui(ui: &mut Ui, state: &UiState, count: usize, commands: &mut Vec<Command>) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = theme::GROUP;
+        for (index, lora) in state.draft.spec.loras.iter().enumerate() {
+            let name = lora_name(lora);
+            let values = if lora.by_scale.is_empty() {
+                vec![1.0; count]
+            } else {
+                full(&lora.by_scale, count)
+            };
+            ui.vertical(|ui| {
+                ui.set_width(150.0);
+                let title = theme::caption_text(ui, format!("{name}, scale by scale"));
+                ui.add(egui::Label::new(title).truncate());
+                let label = format!("{name} per scale");
+                if let Some(values) = curve::ui(ui, &label, &values, 0.0..=1.5, 150.0) {
+                    commands.push(Command::SetLoraCurve(index, shortest_factors(values)));
+                }
+                ui.horizontal(|ui| {
+                    ui.spacing_mut().item_spacing.x = theme::STEP;
+                    for (preset, tip) in LORA_PRESETS {
+                        let button = ui.small_button(preset).on_hover_text(tip);
+                        if button
+                            .accessible_name(format!("{preset} of {name}"))
+                            .clicked()
+                        {
+                            let values = lora_preset(preset, count);
+                            commands.push(Command::SetLoraCurve(index, shortest_factors(values)));
+                        }
+                    }
+                });
+            });
+        }
+    });
+}
+
+/// Curves of a LoRA by name.
+const LORA_PRESETS: [(&str, &str); 3] = [
+    ("All", "The same for all scales."),
+    ("Layout", "Only for the coarse scales: what is where."),
+    ("Details", "Only for the fine scales: how it looks."),
+];
+
+fn lora_preset(name: &str, count: usize) -> Vec<f32> {
+    let coarse = count.div_ceil(2);
+    (0..count)
+        .map(|index| match name {
+            "Layout" => f32::from(u8::from(index < coarse)),
+            "Details" => f32::from(u8::from(index >= coarse)),
+            _ => 1.0,
+        })
+        .collect()
+}
+
+/// Nothing when all factors are 1.
+fn shortest_factors(values: Vec<f32>) -> Vec<f32> {
+    if values.iter().all(|&value| value == 1.0) {
+        Vec::new()
+    } else {
+        values
+    }
 }
 
 /// The prompt that takes over for the details.
@@ -149,5 +217,8 @@ mod tests {
         assert_eq!(full(&[2.0], 3), [2.0; 3]);
         assert_eq!(full(&[2.0, 3.0, 4.0], 2), [2.0, 3.0]);
         assert_eq!(shortest(vec![2.0, 2.0]), [2.0]);
+        assert_eq!(lora_preset("Layout", 5), [1.0, 1.0, 1.0, 0.0, 0.0]);
+        assert_eq!(lora_preset("Details", 4), [0.0, 0.0, 1.0, 1.0]);
+        assert!(shortest_factors(lora_preset("All", 3)).is_empty());
     }
 }

@@ -6,6 +6,7 @@
 pub mod drafts;
 pub mod edit;
 pub mod fine;
+pub mod loras;
 pub mod messages;
 pub mod preview;
 pub mod prompt;

@@ -3,6 +3,8 @@
 use eframe::egui::{self, Align, Layout, RichText, TextEdit, Ui, vec2};
 
 use super::{Panel, fine, tooltip};
+use infinity_engine::api::LoraWish;
+
 use crate::command::Command;
 use crate::state::UiState;
 use crate::theme::{self, Palette, icons};
@@ -94,24 +96,28 @@ fn kept_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
     });
 }
 
+/// What a LoRA is called: its file, or, for runs of one's own, their folder.
+pub(super) fn lora_name(lora: &LoraWish) -> String {
+    let stem = lora.path.file_stem().unwrap_or_default().to_string_lossy();
+    let folder = lora.path.parent().and_then(|folder| folder.file_name());
+    match folder {
+        Some(folder) if stem == "lora" => folder.to_string_lossy().into_owned(),
+        _ => stem.into_owned(),
+    }
+}
+
 /// The LoRAs that are on: name, strength, off.
 fn loras_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
     ui.horizontal_wrapped(|ui| {
         ui.label(theme::caption_text(ui, "Drawn with"));
         for (index, lora) in state.draft.spec.loras.iter().enumerate() {
-            let stem = lora.path.file_stem().unwrap_or_default().to_string_lossy();
-            let folder = lora.path.parent().and_then(|folder| folder.file_name());
-            // Runs of one's own are told apart by their folder.
-            let name = match folder {
-                Some(folder) if stem == "lora" => folder.to_string_lossy(),
-                _ => stem,
-            };
+            let name = lora_name(lora);
             let mut on = !state.draft.loras_off.contains(&lora.path);
             let tip = format!(
                 "{}\nOff and on again, with the seed held, shows what it does.",
                 lora.path.display()
             );
-            let toggle = ui.checkbox(&mut on, name.as_ref()).on_hover_text(tip);
+            let toggle = ui.checkbox(&mut on, name.as_str()).on_hover_text(tip);
             if toggle.changed() {
                 commands.push(Command::SetLoraOn(index, on));
             }
@@ -299,9 +305,12 @@ impl Prompt {
                 }
                 let fine = Disclosure {
                     name: "By scale",
-                    help: "Guidance and looseness scale by scale, and another prompt for the details.",
+                    help: "Guidance, looseness and LoRAs scale by scale, and another prompt for the details.",
                     open: state.settings.fine_open,
-                    in_use: spec.cfg.len() > 1 || spec.tau.len() > 1 || !spec.detail_prompt.trim().is_empty(),
+                    in_use: spec.cfg.len() > 1
+                        || spec.tau.len() > 1
+                        || !spec.detail_prompt.trim().is_empty()
+                        || spec.loras.iter().any(|lora| !lora.by_scale.is_empty()),
                 };
                 if fine.ui(ui) {
                     commands.push(Command::SetFineOpen(!fine.open));

@@ -39,13 +39,30 @@ fn modes_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
     } else {
         "Teaching"
     };
-    for (open, name, tip) in [
-        (false, "Drawing", "Draw pictures from words."),
-        (true, running, "Teach the model your own pictures."),
+    let (teaching, shelf) = (state.teach.open, state.loras.is_some());
+    for (chosen, name, tip, command) in [
+        (
+            !teaching && !shelf,
+            "Drawing",
+            "Draw pictures from words.",
+            Command::SetTeachOpen(false),
+        ),
+        (
+            teaching,
+            running,
+            "Teach the model your own pictures.",
+            Command::SetTeachOpen(true),
+        ),
+        (
+            shelf,
+            "LoRAs",
+            "What was taught: put it on, take it off, note what it is good for.",
+            Command::OpenLoras,
+        ),
     ] {
-        let label = ui.selectable_label(state.teach.open == open, name);
+        let label = ui.selectable_label(chosen, name);
         if label.on_hover_text(tip).clicked() {
-            commands.push(Command::SetTeachOpen(open));
+            commands.push(command);
         }
     }
 }

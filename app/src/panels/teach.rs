@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{self, Color32, Ui, vec2};
+use eframe::egui::{self, Align, Color32, Layout, Ui, vec2};
 use egui_plot::{Corner, Legend, Line, Plot, PlotPoints};
 use infinity_engine::api::{FoundPicture, Rgb8Image};
 
@@ -135,12 +135,15 @@ impl TeachView {
                 ui.label(format!("{word}: {name}: {}", finding.what));
             });
         }
-        ui.horizontal_wrapped(|ui| {
+        // Tops in line, whatever lies below a picture.
+        let rows = Layout::left_to_right(Align::TOP).with_main_wrap(true);
+        ui.with_layout(rows, |ui| {
             ui.spacing_mut().item_spacing = vec2(theme::GAP, theme::GAP);
             for picture in &found.pictures {
-                ui.allocate_ui(vec2(CARD, CARD + 50.0), |ui| {
+                ui.allocate_ui(vec2(CARD, CARD + 64.0), |ui| {
                     ui.vertical(|ui| {
                         ui.set_width(CARD);
+                        ui.set_min_height(CARD + 64.0);
                         ui.spacing_mut().item_spacing.y = 2.0;
                         self.picture_ui(ui, &picture.image, CARD, &picture.caption);
                         ui.label(theme::caption_text(ui, shape_text(picture)))

@@ -5,6 +5,7 @@
 //! [`crate::EngineHandle`].
 
 mod bits;
+mod card;
 mod error;
 mod event;
 mod image;
@@ -16,6 +17,7 @@ mod spec;
 mod tune;
 
 pub use bits::PictureBits;
+pub use card::LoraCard;
 pub use error::{EngineError, KeyProblems};
 pub use event::{Doubt, Event, Stage};
 pub use image::Rgb8Image;

@@ -109,6 +109,26 @@ pub struct LoraWish {
     pub path: PathBuf,
     /// 1 as it was trained, 0 not at all; below 0 the other way.
     pub strength: f32,
+    /// Factor of the strength per scale, the last one for all that follow; empty for 1 everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_scale: Vec<f32>,
+}
+
+impl LoraWish {
+    /// The file at `path` with `strength` at all scales.
+    pub fn new(path: impl Into<PathBuf>, strength: f32) -> Self {
+        Self {
+            path: path.into(),
+            strength,
+            by_scale: Vec::new(),
+        }
+    }
+
+    /// How strongly it counts at scale `index`.
+    pub fn at(&self, index: usize) -> f32 {
+        let own = self.by_scale.get(index).or(self.by_scale.last());
+        self.strength * own.copied().unwrap_or(1.0)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]

@@ -169,8 +169,8 @@ pub fn run(
     )?;
     subject.tell_samples(progress);
     // A run that was killed after its last checkpoint still lacks the file.
-    if begun == config.steps {
-        subject.save_lora(&optimizer)?;
+    if let (true, Some(last)) = (begun == config.steps, phases.last()) {
+        subject.save(&optimizer, last)?;
     }
     Ok(optimizer.steps())
 }
@@ -311,8 +311,10 @@ impl Subject for Tuning<'_> {
     }
 
     fn save(&self, optimizer: &AdamW, _phase: &Phase) -> Result<(), EngineError> {
-        self.save_lora(optimizer)?;
-        self.save_sheet(optimizer.steps())
+        // What is drawn needs the file, and the file shows what is drawn.
+        self.save_lora(optimizer, None)?;
+        let picture = self.save_sheet(optimizer.steps())?;
+        self.save_lora(optimizer, picture)
     }
 }
 
@@ -329,7 +331,8 @@ impl<'a> Tuning<'a> {
         }
     }
 
-    fn save_lora(&self, optimizer: &AdamW) -> Result<(), EngineError> {
+    /// Writes the LoRA, with the first sample that was drawn with it when there is one.
+    fn save_lora(&self, optimizer: &AdamW, picture: Option<Rgb8Image>) -> Result<(), EngineError> {
         let mut saver = self.saver()?;
         optimizer.copy_average_to(&mut saver.tuned, self.training);
         let info = LoraInfo {
@@ -341,13 +344,14 @@ impl<'a> Tuning<'a> {
             alpha: self.config.alpha(),
             pictures: saver.pictures,
             steps: optimizer.steps(),
+            picture,
         };
         let path = saver.out.join("lora.safetensors");
         saver.tuned.save(&path, &info)
     }
 
     /// Draws the samples of `step` with the LoRA that was saved last; without one at step 0.
-    fn save_sheet(&self, step: u64) -> Result<(), EngineError> {
+    fn save_sheet(&self, step: u64) -> Result<Option<Rgb8Image>, EngineError> {
         let mut saver = self.saver()?;
         let path = saver.out.join("lora.safetensors");
         let base = saver.base.clone();
@@ -369,7 +373,8 @@ impl<'a> Tuning<'a> {
             &saver.out.join(format!("sheet-{step:05}.png")),
             &images,
             SAMPLES,
-        )
+        )?;
+        Ok(images.into_iter().next())
     }
 }
 

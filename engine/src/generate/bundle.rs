@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use super::{Codes, Layout, Outcome, Plan, ScaleView, Texts, Watcher, generate};
 use crate::api::{EngineError, GenerateSpec, Keeping, LoraWish, ModelInfo, RatioInfo, Rgb8Image};
 use crate::device::OpenDevice;
-use crate::lora::{self, Lora, LoraInfo};
+use crate::lora::{self, LoraInfo};
 use crate::memory::{self, Sizes};
 use crate::model::{ModelConfig, Transformer};
 use crate::schedule::{MAX_SCALES, PIXELS_PER_TOKEN, RATIOS, Scale, ScaleSchedule};
@@ -40,13 +40,12 @@ pub struct Bundle {
     /// Where it came from.
     pub folder: PathBuf,
     /// The adapters that are on, with the time their file was written.
-    worn: Vec<(LoraWish, Option<SystemTime>)>,
-    worn_infos: Vec<LoraInfo>,
+    pub(super) worn: Vec<(LoraWish, Option<SystemTime>)>,
+    pub(super) worn_infos: Vec<LoraInfo>,
+    /// The transformer as it is dressed scale by scale, where that differs.
+    pub(super) by_scale: Vec<Transformer>,
     tokenizer_identity: OnceLock<String>,
 }
-
-/// Strengths beyond these draw nothing but noise.
-const MOST_STRENGTH: f32 = 8.0;
 
 fn open_text(
     files: &ModelFolder,
@@ -141,6 +140,7 @@ impl Bundle {
             folder: folder.to_owned(),
             worn: Vec::new(),
             worn_infos: Vec::new(),
+            by_scale: Vec::new(),
             tokenizer_identity: OnceLock::new(),
         })
     }
@@ -184,39 +184,6 @@ impl Bundle {
         }
     }
 
-    fn open_loras(&mut self, wishes: &[LoraWish]) -> Result<Vec<Lora>, EngineError> {
-        if wishes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let base = lora::identity(&ModelFolder::open(&self.folder)?)?;
-        let mut loras = Vec::new();
-        for wish in wishes {
-            if !(wish.strength.is_finite() && wish.strength.abs() <= MOST_STRENGTH) {
-                return Err(EngineError::BadSetting {
-                    what: "the strength of a LoRA",
-                    value: wish.strength.to_string(),
-                    advice: format!(
-                        "Use -{MOST_STRENGTH} to {MOST_STRENGTH}; 1 is as it was trained."
-                    ),
-                });
-            }
-            loras.push(Lora::open(&wish.path, &mut self.transformer, &base)?);
-        }
-        Ok(loras)
-    }
-
-    /// Works `wishes` into the weights themselves; says what they are.
-    ///
-    /// # Errors
-    /// As [`Self::wear`].
-    pub fn merge(&mut self, wishes: &[LoraWish]) -> Result<Vec<LoraInfo>, EngineError> {
-        let loras = self.open_loras(wishes)?;
-        let strengths = wishes.iter().map(|wish| wish.strength);
-        let list: Vec<(&Lora, f32)> = loras.iter().zip(strengths).collect();
-        lora::merge(&mut self.transformer, &list)?;
-        Ok(loras.into_iter().map(|lora| lora.info).collect())
-    }
-
     /// Writes the model and its text tokenizer to a new folder, which appears only when it is whole.
     ///
     /// # Errors
@@ -245,36 +212,6 @@ impl Bundle {
             std::fs::set_permissions(folder, open).map_err(failed)?;
         }
         Ok(())
-    }
-
-    /// Puts `wishes` on the transformer in place of the adapters that were on it; says what they are.
-    ///
-    /// Nothing is read again while the list and the files stay the same.
-    ///
-    /// # Errors
-    /// [`EngineError::BadSetting`] for a meaningless strength, else what [`Lora::open`] returns; the adapters from
-    /// before then stay on.
-    pub fn wear(&mut self, wishes: &[LoraWish]) -> Result<&[LoraInfo], EngineError> {
-        let dated: Vec<(LoraWish, Option<SystemTime>)> = wishes
-            .iter()
-            .map(|wish| {
-                let written = std::fs::metadata(&wish.path).and_then(|about| about.modified());
-                (wish.clone(), written.ok())
-            })
-            .collect();
-        let known = dated.iter().all(|(_, written)| written.is_some());
-        if dated == self.worn && known && !dated.is_empty() {
-            return Ok(&self.worn_infos);
-        }
-        let loras = self.open_loras(wishes)?;
-        let worn: Vec<(&Lora, f32)> = loras
-            .iter()
-            .zip(wishes.iter().map(|wish| wish.strength))
-            .collect();
-        lora::put_on(&mut self.transformer, &worn);
-        self.worn_infos = loras.into_iter().map(|lora| lora.info).collect();
-        self.worn = dated;
-        Ok(&self.worn_infos)
     }
 
     /// Writes the model to `folder` in half precision; the text tokenizer must be there already.
@@ -331,7 +268,7 @@ impl Bundle {
             detail: encoded(&spec.detail_prompt)?,
             negative: encoded(&spec.negative_prompt)?,
         };
-        match generate(&self.transformer, &texts, &plan, &mut Nobody)? {
+        match generate(self.wardrobe(), &texts, &plan, &mut Nobody)? {
             Outcome::Done(sums) => {
                 let sum = sums
                     .first()

@@ -14,17 +14,19 @@ mod plan;
 mod prefix;
 pub mod sampling;
 mod texts;
+mod wardrobe;
 
 pub use bundle::{Bundle, fit_together};
 pub use codes::{Codes, Layout, token_features};
 pub use outside::{Keeping, Outside};
 pub use plan::{Damage, Plan};
 pub use texts::Texts;
+pub use wardrobe::Wardrobe;
 
 use burn::tensor::Tensor;
 
 use crate::api::EngineError;
-use crate::model::{KvCache, Look, Rope, Transformer};
+use crate::model::{KvCache, Look, Rope};
 use crate::schedule::Scale;
 use crate::vae::bsq::ResidualSum;
 use texts::Conditions;
@@ -71,7 +73,8 @@ pub enum Outcome {
 
 /// What a run carries from scale to scale.
 struct Run<'a> {
-    transformer: &'a Transformer,
+    wardrobe: Wardrobe<'a>,
+    texts: &'a Texts,
     plan: &'a Plan,
     conditions: Conditions,
     layout: Layout,
@@ -84,15 +87,18 @@ struct Run<'a> {
 /// # Errors
 /// [`EngineError::NotFinite`] for broken weights, [`EngineError::Internal`] when the device
 /// fails, and whatever the watcher returns.
-pub fn generate(
-    transformer: &Transformer,
-    texts: &Texts,
-    plan: &Plan,
+pub fn generate<'a>(
+    transformer: impl Into<Wardrobe<'a>>,
+    texts: &'a Texts,
+    plan: &'a Plan,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, EngineError> {
+    let wardrobe = transformer.into();
+    let transformer = wardrobe.at(0);
     let layout = Layout::of(&transformer.config, plan.schedule.last());
     let mut run = Run {
-        transformer,
+        wardrobe,
+        texts,
         plan,
         conditions: Conditions::new(transformer, texts, plan),
         layout,
@@ -117,6 +123,17 @@ pub fn generate(
 }
 
 impl Run<'_> {
+    /// Reads the texts again with what is worn at scale `index`, where that differs from scale to scale.
+    fn dress(&mut self, index: usize) {
+        if !self.wardrobe.is_plain() {
+            let guided = self.conditions.guided;
+            self.conditions = Conditions::new(self.wardrobe.at(index), self.texts, self.plan);
+            if self.conditions.guided && !guided {
+                self.conditions.end_guidance(self.plan.seeds.len());
+            }
+        }
+    }
+
     /// Guided logits of scale `index`, one list per picture; `None` when the watcher stopped the run.
     fn predict(
         &mut self,
@@ -126,7 +143,8 @@ impl Run<'_> {
         if watcher.is_cancelled() {
             return Ok(None);
         }
-        let (transformer, plan) = (self.transformer, self.plan);
+        let (transformer, plan) = (self.wardrobe.at(index), self.plan);
+        self.dress(index);
         if self.conditions.guided && plan.cfg[index..].iter().all(|&cfg| cfg == 1.0) {
             // Nothing asks for the pictures without text any more.
             self.conditions.end_guidance(plan.seeds.len());

@@ -13,7 +13,7 @@ impl Run<'_> {
     ///
     /// Every token sees its own scale and those before, as if they had been drawn one after the other.
     pub(super) fn take_kept(&mut self, watcher: &mut dyn Watcher) -> Result<bool, EngineError> {
-        let (plan, transformer) = (self.plan, self.transformer);
+        let (plan, transformer) = (self.plan, self.wardrobe.at(0));
         let mut inputs = Vec::new();
         for (index, kept) in plan.kept.iter().enumerate() {
             inputs.push(
@@ -27,6 +27,8 @@ impl Run<'_> {
             return Ok(true);
         }
         for scales in self.passes() {
+            let transformer = self.wardrobe.at(scales.start);
+            self.dress(scales.start);
             let condition = self.conditions.at(scales.start);
             let tokens = scales.clone().map(|index| match &inputs[index] {
                 None => transformer.first_token(condition),
@@ -62,9 +64,10 @@ impl Run<'_> {
             match passes.last_mut() {
                 Some(pass)
                     if self.plan.together
+                        && self.wardrobe.is_plain()
                         && index != detail
                         && tokens(pass.start..index + 1) * seen
-                            <= self.transformer.max_elements() =>
+                            <= self.wardrobe.at(0).max_elements() =>
                 {
                     pass.end = index + 1;
                 }

@@ -98,7 +98,7 @@ impl Studio<'_> {
             bits: Vec::new(),
             doubts: Vec::new(),
         };
-        let outcome = generate(&self.bundle.transformer, &texts, &plan, &mut watcher)?;
+        let outcome = generate(self.bundle.wardrobe(), &texts, &plan, &mut watcher)?;
         let (picture, preview_time) = (watcher.picture.take(), watcher.preview_time);
         let mut bits = std::mem::take(&mut watcher.bits);
         let doubt = doubt::over_scales(&watcher.doubts);
@@ -170,7 +170,7 @@ impl Studio<'_> {
                 link,
                 bits: vec![Vec::new(); group.len()],
             };
-            let outcome = generate(&self.bundle.transformer, &texts, &plan, &mut bits)?;
+            let outcome = generate(self.bundle.wardrobe(), &texts, &plan, &mut bits)?;
             let Outcome::Done(sums) = outcome else {
                 link.tell(Event::Cancelled { job });
                 return Ok(());

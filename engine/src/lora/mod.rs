@@ -4,6 +4,8 @@
 //! kohya's names with underscores are read too. The metadata name the model it was made for, and a LoRA of
 //! another one is refused.
 
+mod card;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -12,10 +14,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::api::{EngineError, KeyProblems};
+use crate::api::{EngineError, KeyProblems, Rgb8Image};
 use crate::layers::LowRank;
 use crate::model::Transformer;
 use crate::weights::{Init, ModelFolder, Network, SaveType, Slots, WeightFile, save};
+pub use card::find_loras;
 
 /// Before a layer's name in a file.
 const PREFIX: &str = "base_model.model.";
@@ -43,6 +46,9 @@ pub struct LoraInfo {
     pub pictures: usize,
     /// Updates.
     pub steps: u64,
+    /// A picture drawn with it.
+    #[serde(skip)]
+    pub picture: Option<Rgb8Image>,
 }
 
 impl LoraInfo {
@@ -61,6 +67,13 @@ impl LoraInfo {
             ("ss_sd_model_hash", self.base.clone()),
             ("ss_num_train_images", self.pictures.to_string()),
             ("ss_steps", self.steps.to_string()),
+            (
+                "modelspec.thumbnail",
+                self.picture
+                    .as_ref()
+                    .map(card::picture_text)
+                    .unwrap_or_default(),
+            ),
         ];
         entries
             .into_iter()
@@ -79,6 +92,7 @@ impl LoraInfo {
             alpha: text("ss_network_alpha").parse().unwrap_or(0.0),
             pictures: text("ss_num_train_images").parse().unwrap_or(0),
             steps: text("ss_steps").parse().unwrap_or(0),
+            picture: card::picture_of(&text("modelspec.thumbnail")),
         }
     }
 }
