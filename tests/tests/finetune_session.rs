@@ -112,14 +112,7 @@ fn windmills_kept(bundle: &Bundle) -> usize {
 }
 
 fn following(bundle: &Bundle) -> f32 {
-    let spec = EvalSpec {
-        prompts: 100,
-        seed: 3,
-        ratio: 1.0,
-        scale_count: None,
-        cfg: None,
-        tau: None,
-    };
+    let spec = EvalSpec::new(100, 3);
     evaluate(bundle, &spec, &mut |_, _| ()).unwrap().groups[0].share()
 }
 

@@ -9,7 +9,9 @@
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
-use infinity_engine::lab::{CostReport, Effort, GuidanceReport, PowersReport, recovery};
+use infinity_engine::lab::{
+    CostReport, Effort, GuidanceReport, PowersReport, SidesReport, VarietyReport, recovery,
+};
 use infinity_tests::models;
 use serde_json::Value;
 
@@ -42,6 +44,21 @@ fn powers_are_measured() {
     assert!(report.masks.iter().all(|row| row.outside_same == 1.0));
     assert!(report.likeness[4].psnr > report.likeness[0].psnr);
     assert!(report.to_string().contains("plain teacher forcing"));
+}
+
+#[test]
+fn sides_and_variety_are_measured() {
+    let bundle = starter();
+    let sides = SidesReport::measure(&bundle, Effort::quick(1)).unwrap();
+    assert_eq!(sides.sides.len(), 4);
+    assert!(sides.sides[1].secs.is_some() && sides.sides[2].secs.is_none());
+    // What the paper computes: powers of four and six.
+    assert!((sides.exponents[1] - 4.0).abs() < 0.01 && (sides.exponents[2] - 6.0).abs() < 0.01);
+    assert!(sides.exponents.iter().all(|exponent| exponent.is_finite()));
+    assert!(sides.to_string().contains("token after token"));
+    let variety = VarietyReport::measure(&bundle, Effort::quick(1), &mut |_| {}).unwrap();
+    assert_eq!(figures(&serde_json::to_value(&variety).unwrap()), 16);
+    assert!(variety.arms.iter().all(|arm| arm.variety[0] > 0.0));
 }
 
 #[test]

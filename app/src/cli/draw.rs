@@ -83,6 +83,9 @@ pub(super) struct Args {
     /// Values of bits less likely than 1 minus this are never drawn; 0 is off.
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     top_p: Option<f32>,
+    /// Highest mean probability of the likelier bits of a scale, 0.5 to 1: lower gives livelier pictures.
+    #[arg(long, value_name = "P")]
+    certainty: Option<f32>,
     /// What the picture should not show.
     #[arg(long, value_name = "PROMPT")]
     negative: Option<String>,
@@ -275,6 +278,7 @@ fn spec(
         tau: list(&args.tau, &usual.tau),
         top_k: args.top_k.unwrap_or(usual.top_k),
         top_p: args.top_p.unwrap_or(usual.top_p),
+        certainty: args.certainty.or(usual.certainty),
         loras: if args.lora.is_empty() {
             usual.loras
         } else {

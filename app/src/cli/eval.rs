@@ -11,6 +11,7 @@ use infinity_engine::schedule::ScaleSchedule;
 use infinity_engine::train::open_vae;
 use infinity_engine::train::report::write_sheet;
 
+use super::values::Numbers;
 use super::{CliError, models, values};
 
 /// Draw postcard prompts and read the pictures back: how many show everything they should?
@@ -40,12 +41,15 @@ pub(super) struct Args {
     /// Scales to draw; the model's own number unless given.
     #[arg(long)]
     scales: Option<usize>,
-    /// Guidance; the model's own unless given.
+    /// Guidance, one number or one per scale; the model's own unless given.
+    #[arg(long, value_parser = values::numbers)]
+    cfg: Option<Numbers>,
+    /// Temperature, one number or one per scale; the model's own unless given.
+    #[arg(long, value_parser = values::numbers)]
+    tau: Option<Numbers>,
+    /// Highest mean probability of the likelier bits of a scale, 0.5 to 1; temperatures rise until that is met.
     #[arg(long)]
-    cfg: Option<f32>,
-    /// Temperature; the model's own unless given.
-    #[arg(long)]
-    tau: Option<f32>,
+    certainty: Option<f32>,
     /// Writes the whole report to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -70,8 +74,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         seed: args.seed,
         ratio: args.ratio,
         scale_count: args.scales,
-        cfg: args.cfg,
-        tau: args.tau,
+        cfg: args.cfg.clone().map(|list| list.0).unwrap_or_default(),
+        tau: args.tau.clone().map(|list| list.0).unwrap_or_default(),
+        certainty: args.certainty,
     };
     if folder.join("vae.json").exists() {
         return run_tokenizer(&folder, &device, &spec);
@@ -84,8 +89,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     eprintln!();
     let (width, height) = report.size_px;
     println!(
-        "{} at {width}×{height}, CFG {}, tau {}",
-        report.model, report.cfg_tau.0, report.cfg_tau.1
+        "{} at {width}×{height}, CFG {:?}, tau {:?}",
+        report.model, report.cfg, report.tau
     );
     println!(
         "tokenizer: {:.2} dB on held-out postcards",

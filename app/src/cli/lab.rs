@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
-use infinity_engine::lab::{CostReport, Effort, GuidanceReport, Layout, Likeness, PowersReport};
+use infinity_engine::lab::{
+    CostReport, Effort, GuidanceReport, Layout, Likeness, PowersReport, SidesReport, VarietyReport,
+};
 use serde::Serialize;
 
 use super::report::{self, Panel};
@@ -18,6 +20,8 @@ use super::{CliError, models, values};
 Examples:
   infinity lab powers                 what each scale locks, masks, larger canvases, pictures from pictures
   infinity lab guidance               guidance off at the last scales
+  infinity lab variety                temperatures against variety and following
+  infinity lab sides                  cost by the length of a side, in scales and token after token
   infinity lab cost --scales 7        drafts and branches against a picture drawn in one go")]
 pub(super) struct Args {
     /// The study.
@@ -50,6 +54,8 @@ enum Study {
     Powers,
     Cost,
     Guidance,
+    Sides,
+    Variety,
 }
 
 /// Runs the command.
@@ -70,6 +76,17 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             if let Some(path) = &args.plot {
                 report::save(&panels(&report), path)?;
             }
+            write(args, &report)
+        }
+        Study::Sides => {
+            let report = SidesReport::measure(&bundle, effort)?;
+            print!("{report}");
+            write(args, &report)
+        }
+        Study::Variety => {
+            let mut progress = |what: &str| eprintln!("{what} …");
+            let report = VarietyReport::measure(&bundle, effort, &mut progress)?;
+            print!("{report}");
             write(args, &report)
         }
         Study::Guidance => {

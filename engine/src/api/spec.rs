@@ -80,6 +80,10 @@ pub struct GenerateSpec {
     pub cfg: Vec<f32>,
     /// Sampling temperature: one value for all scales, or one per scale. 0.5–1 usual.
     pub tau: Vec<f32>,
+    /// Highest mean probability of the likelier values of a scale, 0.5 to 1: where the model is surer, the temperature
+    /// of the scale is raised until that is met. More variety; `None` leaves temperatures as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certainty: Option<f32>,
     /// 1 takes the likelier value of every bit, 0 and 2 and more sample.
     #[serde(default = "default_top_k")]
     pub top_k: usize,
@@ -160,6 +164,7 @@ impl GenerateSpec {
             scale_count: None,
             cfg: vec![3.0],
             tau: vec![0.5],
+            certainty: None,
             top_k: default_top_k(),
             top_p: default_top_p(),
             cfg_insertion_layers: default_cfg_layers(),

@@ -20,6 +20,8 @@ use crate::vae::Vae;
 
 /// Pictures drawn together.
 const BATCH: usize = 16;
+/// Loosely worded prompts whose pictures are compared.
+const PROMPTS: usize = 16;
 /// Pictures kept to be looked at.
 const SAMPLES: usize = 24;
 
@@ -34,10 +36,27 @@ pub struct EvalSpec {
     pub ratio: f32,
     /// Scales to draw; the model's own number when `None`.
     pub scale_count: Option<usize>,
-    /// Guidance; the model's own when `None`.
-    pub cfg: Option<f32>,
-    /// Temperature; the model's own when `None`.
-    pub tau: Option<f32>,
+    /// Guidance, one value or one per scale; the model's own when empty.
+    pub cfg: Vec<f32>,
+    /// Temperature, one value or one per scale; the model's own when empty.
+    pub tau: Vec<f32>,
+    /// Certainty, see [`GenerateSpec::certainty`].
+    pub certainty: Option<f32>,
+}
+
+impl EvalSpec {
+    /// `prompts` per group, square, drawn as the model usually draws.
+    pub fn new(prompts: usize, seed: u64) -> Self {
+        Self {
+            prompts,
+            seed,
+            ratio: 1.0,
+            scale_count: None,
+            cfg: Vec::new(),
+            tau: Vec::new(),
+            certainty: None,
+        }
+    }
 }
 
 /// How often one attribute was right.
@@ -103,8 +122,10 @@ pub struct EvalReport {
     pub model: String,
     /// Size of the pictures, width and height in pixels.
     pub size_px: (u32, u32),
-    /// Guidance and temperature.
-    pub cfg_tau: (f32, f32),
+    /// Guidance, one value or one per scale.
+    pub cfg: Vec<f32>,
+    /// Temperature, one value or one per scale.
+    pub tau: Vec<f32>,
     /// Peak signal-to-noise ratio of held-out postcards through the tokenizer, in dB.
     pub reconstruction_psnr: f32,
     /// Seen and held-out postcards read back from their reconstructions: the ceiling of everything below.
@@ -135,18 +156,60 @@ pub fn evaluate(
     spec: &EvalSpec,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<EvalReport, EngineError> {
+    let mut plan = plan_of(bundle, spec)?;
+    let (reconstruction_psnr, reconstructions) =
+        through_tokenizer(&bundle.vae, spec, &plan.schedule)?;
+    let (scores, samples) = follow(bundle, spec, &mut plan, progress)?;
+    Ok(EvalReport {
+        model: bundle.info.name.clone(),
+        size_px: plan.schedule.size_px(),
+        cfg: shortest(&plan.cfg),
+        tau: shortest(&plan.tau),
+        reconstruction_psnr,
+        reconstructions,
+        groups: scores,
+        variety: Variety::new(spec.seed, PROMPTS).measure(bundle, spec)?,
+        samples,
+    })
+}
+
+/// What `spec` asks of `bundle`, for any text.
+fn plan_of(bundle: &Bundle, spec: &EvalSpec) -> Result<Plan, EngineError> {
     let mut wish = GenerateSpec::new("", spec.seed);
     wish.ratio = spec.ratio;
     wish.scale_count = Some(spec.scale_count.unwrap_or(bundle.info.scale_count));
-    wish.cfg = vec![spec.cfg.unwrap_or(bundle.info.cfg)];
-    wish.tau = vec![spec.tau.unwrap_or(bundle.info.tau)];
-    let mut plan = Plan::new(
+    let or_own = |list: &[f32], own: f32| {
+        if list.is_empty() {
+            vec![own]
+        } else {
+            list.to_vec()
+        }
+    };
+    wish.cfg = or_own(&spec.cfg, bundle.info.cfg);
+    wish.tau = or_own(&spec.tau, bundle.info.tau);
+    wish.certainty = spec.certainty;
+    Plan::new(
         &wish,
         bundle.info.scale_count,
         bundle.transformer.config.depth,
-    )?;
-    let (reconstruction_psnr, reconstructions) =
-        through_tokenizer(&bundle.vae, spec, &plan.schedule)?;
+    )
+}
+
+/// One value when all are alike.
+fn shortest(values: &[f32]) -> Vec<f32> {
+    match values.first() {
+        Some(first) if values.iter().all(|value| value == first) => vec![*first],
+        _ => values.to_vec(),
+    }
+}
+
+/// Scores of all groups, and the first held-out pictures.
+fn follow(
+    bundle: &Bundle,
+    spec: &EvalSpec,
+    plan: &mut Plan,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Vec<GroupScore>, Vec<(String, Rgb8Image)>), EngineError> {
     let groups = [
         ("seen", Split::Train, false),
         ("held_out", Split::HeldOut, false),
@@ -180,7 +243,7 @@ pub fn evaluate(
             };
             let captions: Vec<Caption> = cards.iter().zip(&seeds).map(caption).collect();
             plan.seeds = seeds;
-            let images = draw(bundle, &plan, &captions)?;
+            let images = draw(bundle, plan, &captions)?;
             for ((image, card), caption) in images.into_iter().zip(&cards).zip(&captions) {
                 score.count(&check(&image, card, caption.named));
                 if name == "held_out" && samples.len() < SAMPLES {
@@ -192,24 +255,50 @@ pub fn evaluate(
         }
         scores.push(score);
     }
-    let prompts = variety::prompts(spec.seed);
-    let mut drawn = Vec::new();
-    for prompt in &prompts {
-        plan.seeds = (0..variety::PICTURES as u64).collect();
-        let captions = vec![prompt.caption.clone(); variety::PICTURES];
-        let images = draw(bundle, &plan, &captions)?;
-        drawn.push(images.iter().map(read).collect());
+    Ok((scores, samples))
+}
+
+/// Shares of seen and held-out prompts that are followed, in the mean.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn followed(bundle: &Bundle, spec: &EvalSpec) -> Result<f32, EngineError> {
+    let (scores, _) = follow(bundle, spec, &mut plan_of(bundle, spec)?, &mut |_, _| ())?;
+    Ok(scores.iter().take(2).map(GroupScore::share).sum::<f32>() / 2.0)
+}
+
+/// Loosely worded prompts whose pictures are compared with each other.
+pub struct Variety {
+    prompts: Vec<variety::Prompt>,
+}
+
+impl Variety {
+    /// `count` prompts, with painted postcards to compare with.
+    pub fn new(seed: u64, count: usize) -> Self {
+        Self {
+            prompts: variety::prompts(seed, count),
+        }
     }
-    Ok(EvalReport {
-        model: bundle.info.name.clone(),
-        size_px: plan.schedule.size_px(),
-        cfg_tau: (wish.cfg[0], wish.tau[0]),
-        reconstruction_psnr,
-        reconstructions,
-        groups: scores,
-        variety: variety::spread(&prompts, &drawn),
-        samples,
-    })
+
+    /// How different sixteen pictures of one prompt are.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn measure(
+        &self,
+        bundle: &Bundle,
+        spec: &EvalSpec,
+    ) -> Result<Vec<AttributeSpread>, EngineError> {
+        let mut plan = plan_of(bundle, spec)?;
+        plan.seeds = (0..variety::PICTURES as u64).collect();
+        let mut drawn = Vec::new();
+        for prompt in &self.prompts {
+            let captions = vec![prompt.caption.clone(); variety::PICTURES];
+            let images = draw(bundle, &plan, &captions)?;
+            drawn.push(images.iter().map(read).collect());
+        }
+        Ok(variety::spread(&self.prompts, &drawn))
+    }
 }
 
 fn draw(bundle: &Bundle, plan: &Plan, captions: &[Caption]) -> Result<Vec<Rgb8Image>, EngineError> {

@@ -8,8 +8,6 @@ use crate::random::Stream;
 
 /// Pictures of one prompt.
 pub(super) const PICTURES: usize = 16;
-/// Prompts asked.
-const PROMPTS: usize = 16;
 /// A prompt names at most this many attributes, so that enough is free.
 const MOST_NAMED: usize = 5;
 /// Painted postcards tried for one prompt.
@@ -34,7 +32,7 @@ pub(super) struct Prompt {
 }
 
 /// Loosely worded prompts, each with as many postcards as pictures are drawn.
-pub(super) fn prompts(seed: u64) -> Vec<Prompt> {
+pub(super) fn prompts(seed: u64, count: usize) -> Vec<Prompt> {
     let stream = Stream::new(seed ^ 0x7A21, 0);
     let mut prompts = Vec::new();
     for index in 0.. {
@@ -50,7 +48,7 @@ pub(super) fn prompts(seed: u64) -> Vec<Prompt> {
             caption,
             card,
         });
-        if prompts.len() == PROMPTS {
+        if prompts.len() == count {
             break;
         }
     }
@@ -159,8 +157,7 @@ mod tests {
 
     #[test]
     fn painted_postcards_keep_to_the_prompt_and_differ_elsewhere() {
-        let mut prompts = prompts(3);
-        prompts.truncate(4);
+        let prompts = prompts(3, 4);
         for prompt in &prompts {
             assert_eq!(prompt.painted.len(), PICTURES, "{}", prompt.caption.text);
             for card in &prompt.painted {

@@ -203,7 +203,13 @@ impl Run<'_> {
         let uncond: Vec<&[f32]> = per_row.collect();
         let (cfg, tau) = (plan.cfg[index], plan.tau[index]);
         let mixes = self.conditions.guided && cfg != 1.0 && plan.cfg_insertion_layers.contains(&0);
-        let guide = |row: usize| sampling::guide(cond[row], mixes.then(|| uncond[row]), cfg, tau);
+        let guide = |row: usize| {
+            let mut logits = sampling::guide(cond[row], mixes.then(|| uncond[row]), cfg, tau);
+            if let Some(certainty) = plan.certainty {
+                sampling::loosen(&mut logits, certainty);
+            }
+            logits
+        };
         Ok(Some((0..rows).map(guide).collect()))
     }
 

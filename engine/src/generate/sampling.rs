@@ -48,6 +48,37 @@ pub fn guide(cond: &[f32], uncond: Option<&[f32]>, cfg: f32, tau: f32) -> Vec<f3
     }
 }
 
+/// Raises the temperature of guided logits `[L, d', 2]` until the likelier values have a mean probability of at most
+/// `certainty` (adaptive temperature for bitwise models); gives the factor, 1 where they have it already.
+pub fn loosen(logits: &mut [f32], certainty: f32) -> f32 {
+    const MOST: f32 = 64.0;
+    let gaps: Vec<f32> = logits
+        .chunks_exact(2)
+        .map(|pair| (pair[1] - pair[0]).abs())
+        .collect();
+    let mean = |factor: f32| {
+        let sum: f32 = gaps
+            .iter()
+            .map(|gap| 1.0 / (1.0 + (-gap / factor).exp()))
+            .sum();
+        sum / gaps.len().max(1) as f32
+    };
+    if mean(1.0) <= certainty {
+        return 1.0;
+    }
+    let (mut low, mut high) = (1.0, MOST);
+    for _ in 0..24 {
+        let middle = 0.5 * (low + high);
+        if mean(middle) > certainty {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    logits.iter_mut().for_each(|logit| *logit /= high);
+    high
+}
+
 /// Draws the bits of one scale of one picture: logits `[L, d', 2]` to bits `[L, d']`.
 pub fn draw_bits(logits: &[f32], rule: Rule, seed: u64, scale_index: usize) -> Vec<u8> {
     let stream = Stream::new(seed, scale_index as u64);
@@ -68,6 +99,25 @@ mod tests {
     fn check(rule: Rule, logits: (f32, f32), expected: f32) {
         let p = rule.probability(logits.0, logits.1);
         assert!((p - expected).abs() < 1e-6, "{rule:?} {logits:?}: {p}");
+    }
+
+    #[test]
+    fn sure_logits_are_loosened_and_others_left() {
+        let sure: Vec<f32> = (0..40)
+            .map(|i| if i % 2 == 0 { 0.0 } else { i as f32 - 15.0 })
+            .collect();
+        let mut logits = sure.clone();
+        let factor = loosen(&mut logits, 0.8);
+        assert!(factor > 1.0);
+        let mean: f32 = logits
+            .chunks_exact(2)
+            .map(|pair| 1.0 / (1.0 + (-(pair[1] - pair[0]).abs()).exp()))
+            .sum::<f32>()
+            / 20.0;
+        assert!((mean - 0.8).abs() < 1e-3, "{mean}");
+        let mut same = sure.clone();
+        assert_eq!(loosen(&mut same, 1.0), 1.0);
+        assert_eq!(same, sure);
     }
 
     #[test]

@@ -4,12 +4,16 @@ mod cost;
 mod measures;
 mod powers;
 mod recovery;
+mod sides;
 mod table;
+mod variety;
 
 pub use cost::{Branch, CostReport, Drafts};
 pub use powers::{Layout, Likeness, Masks, Outpaint, PowersReport};
 pub use recovery::{Guidance, GuidanceReport, Recovery, recovery};
+pub use sides::{Side, SidesReport};
 pub use table::Table;
+pub use variety::{VarietyArm, VarietyReport};
 
 use crate::api::EngineError;
 use crate::generate::{Bundle, Outcome, Plan, ScaleView, Texts, Watcher, generate};

@@ -159,6 +159,7 @@ impl Case {
             schedule,
             cfg: numbers(&run["cfg"]),
             tau: numbers(&run["tau"]),
+            certainty: None,
             rule: Rule {
                 top_k: size(&run["top_k"]),
                 top_p: run["top_p"].as_f64().expect("top_p") as f32,
