@@ -136,8 +136,11 @@ pub struct EvalReport {
     pub variety: Vec<AttributeSpread>,
     /// The first held-out prompts with their pictures, as they come.
     #[serde(skip)]
-    pub samples: Vec<(String, Rgb8Image)>,
+    pub samples: Samples,
 }
+
+/// Prompts with their pictures.
+type Samples = Vec<(String, Rgb8Image)>;
 
 struct Quiet;
 
@@ -209,7 +212,7 @@ fn follow(
     spec: &EvalSpec,
     plan: &mut Plan,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<(Vec<GroupScore>, Vec<(String, Rgb8Image)>), EngineError> {
+) -> Result<(Vec<GroupScore>, Samples), EngineError> {
     let groups = [
         ("seen", Split::Train, false),
         ("held_out", Split::HeldOut, false),
