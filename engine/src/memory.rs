@@ -5,7 +5,7 @@
 
 use crate::api::{EngineError, Keeping, MemoryNeed, WeightStorage};
 use crate::device::OpenDevice;
-use crate::model::{ModelConfig, Transformer, by_block};
+use crate::model::{MOST_SCORES, ModelConfig, Transformer, by_block};
 use crate::schedule::ScaleSchedule;
 use crate::text::{T5Config, T5Encoder};
 use crate::vae::{Vae, VaeConfig};
@@ -96,7 +96,7 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     let mut need = MemoryNeed::default();
     need.add("transformer", sizes.weights[0] * weight_bytes(job.keeping));
     need.add("picture tokenizer", sizes.weights[1] * VALUE);
-    let text = sizes.weights[2] * VALUE;
+    let text = sizes.weights[2] * weight_bytes(job.keeping);
     // Keys and values of all scales but the last, which nothing looks back on.
     let cached = config.depth as u64 * 2 * rows * (all - last) * width;
     let cached = cached
@@ -107,7 +107,7 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
         };
     let limit = job.max_elements as u64;
     // Keys and values of one block side by side; tokens, queries and what comes of them.
-    let scores = (rows * config.heads as u64 * last * all).min(limit) * 2;
+    let scores = (rows * config.heads as u64 * last * all).min(limit.min(MOST_SCORES as u64)) * 3;
     let attention =
         rows * (4 * all + 20 * last) * width + if job.own_operations { 0 } else { scores };
     let forward = rows * last * 4 * width + (rows * last * hidden).min(limit) * 3;
@@ -175,7 +175,7 @@ fn pixels_taken(sizes: &Sizes, places: usize) -> u64 {
 pub fn loaded(sizes: &Sizes, keeping: Keeping) -> u64 {
     let [transformer, vae, text] = sizes.weights;
     let text = if keeping.text_stays { text } else { 0 };
-    transformer * weight_bytes(keeping) + (vae + text) * VALUE
+    (transformer + text) * weight_bytes(keeping) + vae * VALUE
 }
 
 /// How a model is kept on `device` so that a picture of `scales` scales fits: as `wish` says, or the first way
@@ -247,7 +247,7 @@ pub fn teaching(sizes: &Sizes, job: &Teaching<'_>) -> MemoryNeed {
     need.add("transformer", sizes.weights[0] * weight_bytes(job.keeping));
     need.add("picture tokenizer", sizes.weights[1] * VALUE);
     if job.keeping.text_stays {
-        need.add("text encoder", sizes.weights[2] * VALUE);
+        need.add("text encoder", sizes.weights[2] * weight_bytes(job.keeping));
     }
     let learning = sizes.low_rank(job.rank, job.layers);
     // Master weights, moments and the sum of gradients; per worker weights and gradients, here and on the device.

@@ -86,6 +86,9 @@ pub fn starter_shaped(out: &Path) {
         .expect("the file can be written");
 }
 
+/// Scales that the bundled model draws.
+pub const STARTER_SCALES: usize = 5;
+
 /// The folder of the bundled model.
 pub fn starter() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter")

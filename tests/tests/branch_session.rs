@@ -47,9 +47,10 @@ fn branches_keep_the_first_scales() {
         };
         let (image, spec) = drawn(&engine, &parent).unwrap();
         let own = scales(&spec);
-        assert_eq!(own.len(), 5);
+        let count = own.len();
+        assert!(count > 3);
         let mut shared = Vec::new();
-        for keep in 1..5 {
+        for keep in 1..count {
             let branch = GenerateSpec {
                 keep,
                 bits: spec.bits.clone(),
@@ -69,7 +70,7 @@ fn branches_keep_the_first_scales() {
             let again = GenerateSpec { seed, ..branch };
             assert!(drawn(&engine, &again).unwrap().0 == image, "{seed} {keep}");
         }
-        assert!(shared[3] > shared[0], "{shared:?}");
+        assert!(shared.last() > shared.first(), "{shared:?}");
     }
     engine.shut_down().unwrap();
 }
@@ -86,11 +87,12 @@ fn bits_that_do_not_fit_are_refused() {
         ..parent.clone()
     };
     let whole = spec.bits.clone();
+    let count = scales(&spec).len();
     let other = Box::new(PictureBits::new(7, vec![(1, 1)], &[vec![0; 7]]));
     for (wish, word) in [
         (with(2, None, 1.0), "no picture"),
-        (with(5, whole.clone(), 1.0), "last scale"),
-        (with(9, whole.clone(), 1.0), "last scale"),
+        (with(count, whole.clone(), 1.0), "last scale"),
+        (with(count + 4, whole.clone(), 1.0), "last scale"),
         (with(3, whole.clone(), 1.5), "another shape"),
         (with(1, Some(other), 1.0), "another model"),
     ] {

@@ -21,6 +21,7 @@ use infinity_engine::train::checkpoint::Checkpoint;
 use infinity_engine::train::optimizer::AdamWConfig;
 use infinity_engine::train::vae::reconstruct;
 use infinity_engine::train::{Limits, Progress};
+use infinity_tests::models::STARTER_SCALES;
 use infinity_tests::windmill::{Windmill, read, write_folder};
 
 fn starter() -> PathBuf {
@@ -57,7 +58,7 @@ fn config(steps: u64) -> FinetuneConfig {
 /// Fine-tunes into `out`, stopping after `stop` updates; gives the losses.
 fn tune(config: &FinetuneConfig, data: &Path, out: &Path, resume: bool, stop: u64) -> Vec<f32> {
     let (device, mut bundle) = open();
-    let collection = look_through(data, 5, "").unwrap();
+    let collection = look_through(data, STARTER_SCALES, "").unwrap();
     let made = Cell::new(0);
     let limits = Limits {
         resume,
@@ -98,7 +99,7 @@ fn windmills_drawn(bundle: &Bundle) -> f32 {
 
 /// Of 48 painted windmills, those that are read back after the tokenizer alone: the ceiling of what is drawn.
 fn windmills_kept(bundle: &Bundle) -> usize {
-    let schedule = ScaleSchedule::nearest(1.0, 5).unwrap();
+    let schedule = ScaleSchedule::nearest(1.0, STARTER_SCALES).unwrap();
     let mills: Vec<Windmill> = (0..48)
         .map(|i| Windmill::sample(100 + i, i as usize))
         .collect();

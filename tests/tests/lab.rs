@@ -12,7 +12,7 @@ use infinity_engine::generate::Bundle;
 use infinity_engine::lab::{
     CostReport, Effort, GuidanceReport, PowersReport, SidesReport, VarietyReport, recovery,
 };
-use infinity_tests::models;
+use infinity_tests::models::{self, STARTER_SCALES};
 use serde_json::Value;
 
 fn starter() -> Bundle {
@@ -39,10 +39,13 @@ fn powers_are_measured() {
     let report = PowersReport::measure(&starter(), Effort::quick(1), &mut |_| {}).unwrap();
     assert!(figures(&serde_json::to_value(&report).unwrap()) > 60);
     let scales = report.layout.len();
-    assert_eq!((scales, report.likeness.len()), (5, 5));
+    assert_eq!(
+        (scales, report.likeness.len()),
+        (STARTER_SCALES, STARTER_SCALES)
+    );
     // What follows from how it is made, whatever the weights: bytes outside, and likeness that grows.
     assert!(report.masks.iter().all(|row| row.outside_same == 1.0));
-    assert!(report.likeness[4].psnr > report.likeness[0].psnr);
+    assert!(report.likeness[STARTER_SCALES - 1].psnr > report.likeness[0].psnr);
     assert!(report.to_string().contains("plain teacher forcing"));
 }
 
@@ -65,9 +68,12 @@ fn sides_and_variety_are_measured() {
 fn costs_are_measured() {
     let report = CostReport::measure(&starter(), None, Effort::quick(1)).unwrap();
     assert!(figures(&serde_json::to_value(&report).unwrap()) > 60);
-    let by_tokens: Vec<f32> = report.drafts[..4].iter().map(|row| row.by_tokens).collect();
+    let by_tokens: Vec<f32> = report.drafts[..STARTER_SCALES - 1]
+        .iter()
+        .map(|row| row.by_tokens)
+        .collect();
     assert!(by_tokens.windows(2).all(|pair| pair[0] < pair[1]));
-    assert_eq!(report.branches.len(), 5);
+    assert_eq!(report.branches.len(), STARTER_SCALES);
     assert!(report.to_string().contains("one after the other"));
 }
 

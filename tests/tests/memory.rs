@@ -15,7 +15,7 @@ use infinity_engine::kernels::{self, Precision};
 use infinity_engine::memory::{self, Drawing, Teaching};
 use infinity_engine::schedule::ScaleSchedule;
 use infinity_engine::train::{Limits, Progress};
-use infinity_tests::models::starter;
+use infinity_tests::models::{STARTER_SCALES, starter};
 use infinity_tests::windmill::write_folder;
 use peak_alloc::PeakAlloc;
 
@@ -108,7 +108,7 @@ fn what_is_computed_beforehand_is_what_it_takes() {
 
     let folder = tempfile::tempdir().unwrap();
     write_folder(folder.path(), 4);
-    let collection = look_through(folder.path(), 5, "").unwrap();
+    let collection = look_through(folder.path(), STARTER_SCALES, "").unwrap();
     for (precision, by_block, batch) in [
         (Precision::Half, false, 8),
         (Precision::Half, true, 2),
@@ -130,7 +130,7 @@ fn what_is_computed_beforehand_is_what_it_takes() {
         let need = memory::teaching(
             &sizes,
             &Teaching {
-                schedule: &ScaleSchedule::nearest(1.0, 5).unwrap(),
+                schedule: &ScaleSchedule::nearest(1.0, STARTER_SCALES).unwrap(),
                 batch,
                 rank: config.rank,
                 layers: &config.layers,

@@ -25,7 +25,7 @@ pub enum WeightStorage {
     Auto,
     /// In f32.
     Single,
-    /// Large matrices in half precision, half the memory; they are widened where they are used. The same to the bit
+    /// Large matrices of transformer and text encoder in half precision, half the memory; they are widened where they are used. The same to the bit
     /// for a model that was saved in half precision.
     Half,
     /// As half, with the keys and values of finished scales in half precision too.
@@ -35,7 +35,7 @@ pub enum WeightStorage {
 /// How a loaded model is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keeping {
-    /// Whether the large matrices of the transformer are in half precision.
+    /// Whether the large matrices of transformer and text encoder are in half precision.
     pub half_weights: bool,
     /// Whether keys and values of finished scales are in half precision.
     pub half_cache: bool,

@@ -51,10 +51,14 @@ fn open_text(
     files: &ModelFolder,
     config: &T5Config,
     device: &Device,
+    half: bool,
 ) -> Result<T5Encoder, EngineError> {
     let mut text = T5Encoder::new(config, device);
     let file = WeightFile::open(files.text_weights_path())?;
-    load_into(&mut text, &file, &KeyMap::text(), device)?;
+    let names = KeyMap::text();
+    load_as(&mut text, &file, &names, device, |name| {
+        half && T5Config::is_large(name)
+    })?;
     Ok(text)
 }
 
@@ -104,7 +108,7 @@ impl Bundle {
             burn,
         )?;
         transformer.keep_cache_in_half(keeping.half_cache);
-        let text = open_text(&files, &text_config, burn)?;
+        let text = open_text(&files, &text_config, burn, keeping.half_weights)?;
         let mut bundle = Self::from_parts(transformer, vae, text, tokenizer, files.model, folder)?;
         bundle.info.keeping = keeping;
         bundle.info.memory = (1..=MAX_SCALES)
@@ -163,7 +167,12 @@ impl Bundle {
             return Ok(text);
         }
         let files = ModelFolder::open(&self.folder)?;
-        let text = open_text(&files, &self.text_config, self.transformer.device())?;
+        let text = open_text(
+            &files,
+            &self.text_config,
+            self.transformer.device(),
+            self.info.keeping.half_weights,
+        )?;
         Ok(self.text.get_or_init(|| text))
     }
 

@@ -70,10 +70,13 @@ impl KvCache {
     }
 }
 
+/// Most scores of attention at once; more gain no speed and take gigabytes at full size.
+pub(crate) const MOST_SCORES: usize = 64 << 20;
+
 /// `softmax(q kᵀ + bias) v` with queries `[B, N, L, D]` (scaled already) and keys and values `[B, N, S, D]`.
 ///
 /// `bias` is `[B or 1, 1, L or 1, S]`. No table of scores holds more than `max_elements` values
-/// if one query per row allows.
+/// or [`MOST_SCORES`], if one query per row allows.
 pub fn attend(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -84,7 +87,7 @@ pub fn attend(
     let [batch, heads, length, _] = query.dims();
     let places = key.dims()[2];
     let key = key.swap_dims(2, 3); // [B, N, D, S]
-    let chunk = (max_elements / (batch * heads * places).max(1)).clamp(1, length);
+    let chunk = (max_elements.min(MOST_SCORES) / (batch * heads * places).max(1)).clamp(1, length);
     let part = |query: Tensor<4>, bias: Option<Tensor<4>>| {
         let scores = query.matmul(key.clone()); // [B, N, l, S]
         let scores = match bias {

@@ -11,6 +11,7 @@ mod rope2d;
 mod text_attention;
 mod transformer;
 
+pub(crate) use attention::MOST_SCORES;
 pub use attention::{KvCache, Look, Mask, attend};
 #[cfg(test)]
 pub(crate) use attention::{mix, split_and_turn};

@@ -154,6 +154,12 @@ impl T5Config {
         Ok(())
     }
 
+    /// Whether a weight of this published name is a large matrix of a layer, which may be kept in half precision.
+    pub fn is_large(name: &str) -> bool {
+        let norm_or_table = name.contains("layer_norm") || name.contains("relative_attention_bias");
+        name.contains(".layer.") && !norm_or_table
+    }
+
     /// Width of all heads together, `N * D`.
     pub(super) fn inner(&self) -> usize {
         self.num_heads.saturating_mul(self.d_kv)

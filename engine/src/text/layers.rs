@@ -9,8 +9,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::T5Config;
 use super::position::STARTS;
-use crate::kernels;
-use crate::layers::gelu_tanh;
+use crate::layers::{gelu_tanh, product};
 use crate::weights::{Init, Slots};
 
 /// Spread of the first word features; the residual stream of a fresh network has this size.
@@ -24,22 +23,6 @@ pub(super) fn placeholder<const D: usize>(device: &Device) -> Tensor<D> {
 /// Spread that keeps unit-size inputs at unit size through `inputs` summands.
 fn unit_gain(inputs: usize) -> f32 {
     1.0 / (inputs as f32).sqrt()
-}
-
-/// `x Wᵀ` for every token.
-///
-/// # Shapes
-/// - `x`: `[B, T, in]`, `weight`: `[out, in]`
-/// - returns: `[B, T, out]`
-fn linear(x: Tensor<3>, weight: &Tensor<2>) -> Tensor<3> {
-    if let Some(y) = kernels::linear(&x, weight, None) {
-        return y;
-    }
-    let [batch, length, width] = x.dims();
-    let out = weight.dims()[0];
-    x.reshape([batch * length, width])
-        .matmul(weight.clone().transpose())
-        .reshape([batch, length, out])
 }
 
 /// Division by the root mean square over the width; no mean is taken off and nothing added.
@@ -171,15 +154,16 @@ impl Block {
         let normed = rms_norm(x.clone(), &self.attention_norm, epsilon);
         let x = x + self.attend(normed, bias, config);
         let normed = rms_norm(x.clone(), &self.feed_norm, epsilon);
-        let gated = gelu_tanh(linear(normed.clone(), &self.gate)) * linear(normed, &self.up);
-        x + linear(gated, &self.down)
+        let gated =
+            gelu_tanh(product(normed.clone(), &self.gate, None)) * product(normed, &self.up, None);
+        x + product(gated, &self.down, None)
     }
 
     /// Attention of every token to all tokens; the scores are not scaled.
     fn attend(&self, x: Tensor<3>, bias: Tensor<4>, config: &T5Config) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let heads = |weight: &Tensor<2>| -> Tensor<4> {
-            linear(x.clone(), weight)
+            product(x.clone(), weight, None)
                 .reshape([batch, length, config.num_heads, config.d_kv])
                 .swap_dims(1, 2) // [B, N, T, D]
         };
@@ -188,6 +172,6 @@ impl Block {
         let mixed = mixed
             .swap_dims(1, 2)
             .reshape([batch, length, config.inner()]); // [B, T, N*D]
-        linear(mixed, &self.out)
+        product(mixed, &self.out, None)
     }
 }
