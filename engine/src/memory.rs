@@ -72,7 +72,7 @@ pub struct Drawing<'a> {
     pub max_elements: usize,
     /// How the model is kept.
     pub keeping: Keeping,
-    /// Whether operations of our own compute ([`kernels::available`], on the processor); they keep less.
+    /// Whether operations of our own compute ([`available`](crate::kernels::available), on the processor); they keep less.
     pub own_operations: bool,
 }
 
@@ -230,7 +230,7 @@ pub struct Teaching<'a> {
     pub by_block: bool,
     /// How the model is kept.
     pub keeping: Keeping,
-    /// Whether operations of our own compute ([`kernels::available`], on the processor); they keep less.
+    /// Whether operations of our own compute ([`available`](crate::kernels::available), on the processor); they keep less.
     pub own_operations: bool,
 }
 

@@ -76,7 +76,7 @@ pub(crate) const MOST_SCORES: usize = 64 << 20;
 /// `softmax(q kᵀ + bias) v` with queries `[B, N, L, D]` (scaled already) and keys and values `[B, N, S, D]`.
 ///
 /// `bias` is `[B or 1, 1, L or 1, S]`. No table of scores holds more than `max_elements` values
-/// or [`MOST_SCORES`], if one query per row allows.
+/// or 64 million, if one query per row allows.
 pub fn attend(
     query: Tensor<4>,
     key: Tensor<4>,
