@@ -260,6 +260,7 @@ fn stop(state: &mut UiState, hands: &Hands<'_>) {
 /// Asks the engine what is in a folder of pictures.
 fn look_through(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
     state.teach.open = true;
+    state.loras = None;
     if state.teach.is_running() {
         state.tell(
             Tone::Note,

@@ -13,7 +13,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{check, desk, draw, golden, import, program};
+use common::{check, desk, draw, golden, import, program, stderr};
 use infinity::recipe::read_recipe;
 
 /// Names in a folder, in order.
@@ -420,4 +420,40 @@ fn traces_and_devices_are_written() {
             .unwrap()
             .contains("processor")
     );
+}
+
+/// What a published size takes is computed without its weights; other sizes are refused.
+#[test]
+fn memory_is_computed_for_models_that_are_not_there() {
+    let run = |arguments: &[&str]| {
+        let output = program().arg("memory").args(arguments).output().unwrap();
+        (String::from_utf8(output.stdout.clone()).unwrap(), output)
+    };
+    let (text, output) = run(&["--size", "2b", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let rows: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let total = |row: &serde_json::Value, what: &str| -> u64 {
+        let parts = row[what]["parts"].as_array().unwrap();
+        parts
+            .iter()
+            .map(|part| part["bytes"].as_u64().unwrap())
+            .sum()
+    };
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    assert!(total(&rows[0], "drawing") < total(&rows[3], "drawing"));
+    assert!(
+        rows.iter()
+            .all(|row| total(row, "teaching by block") < total(row, "teaching"))
+    );
+    let (half, _) = run(&["--size", "2b", "--half", "--json"]);
+    let half: serde_json::Value = serde_json::from_str(&half).unwrap();
+    assert!(total(&half[3], "drawing") < total(&rows[3], "drawing"));
+    let (text, _) = run(&["--size", "2b"]);
+    assert!(
+        text.contains("2204564032 weights") && text.contains("0.25M"),
+        "{text}"
+    );
+    let (_, output) = run(&["--size", "3b"]);
+    check(&output, 2, &["3b", "8b"]);
 }

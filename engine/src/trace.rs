@@ -60,7 +60,7 @@ impl Trace {
             negative,
             ..text.into()
         };
-        generate(&bundle.transformer, &texts, &plan, &mut watch)?;
+        generate(bundle.wardrobe(), &texts, &plan, &mut watch)?;
         match watch.failed {
             Some(error) => Err(error),
             None => Ok(watch.trace),

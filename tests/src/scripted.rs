@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use infinity_engine::api::{
     DeviceInfo, DeviceKind, Doubt, EngineError, Event, Finding, FoundPicture, GenerateSpec, JobId,
-    Keeping, ModelInfo, PictureBits, RatioInfo, Request, Rgb8Image, Task, TuneRates, TuneStep,
+    Keeping, MemoryNeed, ModelInfo, PictureBits, RatioInfo, Request, Rgb8Image, Task, TuneRates,
+    TuneStep,
 };
 use infinity_engine::{CancelBoard, EngineHandle};
 
@@ -249,6 +250,13 @@ pub fn device() -> DeviceInfo {
     }
 }
 
+fn memory() -> MemoryNeed {
+    let mut need = MemoryNeed::default();
+    need.add("transformer", 30_000_000);
+    need.add("work", 13_000_000);
+    need
+}
+
 /// The scripted model.
 pub fn model() -> ModelInfo {
     let ratio = |width: u32, height: u32| RatioInfo {
@@ -272,7 +280,7 @@ pub fn model() -> ModelInfo {
             ratio(144, 112),
             ratio(160, 96),
         ],
-        memory: Vec::new(),
+        memory: vec![memory(); GRIDS.len()],
         keeping: Keeping::default(),
         example_prompts: vec!["purple mountains at sunset, a yellow sun on the left".to_owned()],
     }

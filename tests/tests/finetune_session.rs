@@ -172,3 +172,57 @@ fn a_stopped_run_goes_on_to_the_same_end() {
     let lora = |out: &Path| std::fs::read(out.join("lora.safetensors")).unwrap();
     assert!(lora(&whole) == lora(&parts));
 }
+
+/// A lesson that does not fit is made smaller, step by step, and says so; what it learns is the same but for rounding.
+#[test]
+fn a_lesson_fits_into_what_there_is() {
+    let (device, bundle) = open();
+    let schedule = ScaleSchedule::nearest(1.0, STARTER_SCALES).unwrap();
+    let wished = FinetuneConfig {
+        batch: 8,
+        ..FinetuneConfig::default()
+    };
+    let fit = |free: u64| finetune::fit(&wished, &bundle, &device, &schedule, Some(free));
+    let whole = fit(u64::MAX);
+    assert_eq!(
+        (whole.batch, whole.by_block, whole.notes.len()),
+        (8, false, 0)
+    );
+    let again = fit(whole.memory.bytes() - 1);
+    assert_eq!(
+        (again.batch, again.by_block, again.notes.len()),
+        (8, true, 1)
+    );
+    assert!(again.memory.bytes() < whole.memory.bytes());
+    let fewer = fit(again.memory.bytes() - 1);
+    assert!((1..8).contains(&fewer.batch) && fewer.by_block);
+    assert!(
+        fewer.notes[1].contains("8 pictures at once"),
+        "{:?}",
+        fewer.notes
+    );
+    let least = fit(1);
+    assert_eq!(least.batch, 1);
+    assert!(
+        least.notes[2].contains("may not go well"),
+        "{:?}",
+        least.notes
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), 3);
+    let learned = |by_block: bool| {
+        let config = FinetuneConfig {
+            by_block: Some(by_block),
+            batch: 2,
+            ..config(4)
+        };
+        let out = tempfile::tempdir().unwrap();
+        tune(&config, folder.path(), out.path(), false, u64::MAX)
+    };
+    let (kept, again) = (learned(false), learned(true));
+    assert_eq!(kept.len(), 4);
+    for (kept, again) in kept.iter().zip(&again) {
+        assert!((kept - again).abs() < 0.02 * kept, "{kept} {again}");
+    }
+}

@@ -14,6 +14,7 @@ use infinity_engine::api::{
     DeviceChoice, EngineError, GenerateSpec, LoraWish, Rgb8Image, WeightStorage,
 };
 use infinity_engine::device;
+use infinity_engine::eval::{EvalSpec, followed};
 use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
 use infinity_engine::lora::{self, Lora, LoraInfo, Tuned};
 use infinity_engine::model::{ModelConfig, Transformer};
@@ -436,4 +437,29 @@ fn a_card_says_what_a_file_is() {
     let picture = card.picture.as_ref().unwrap();
     assert_eq!((picture.width, picture.height), (8, 8));
     assert!(infinity_engine::find_loras(&folder.path().join("nowhere")).is_empty());
+}
+
+/// What is measured of a model is measured with the strengths per scale that it wears.
+#[test]
+fn strengths_per_scale_count_where_prompts_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    random_lora(&path, 3, &["sa.", "ca.", "ffn."], &base());
+    let mut bundle = open();
+    let spec = EvalSpec::new(8, 1);
+    let own = followed(&bundle, &spec).unwrap();
+    let mut worn = |by_scale: Vec<f32>| {
+        let curve = LoraWish {
+            by_scale,
+            ..wish(&path, 4.0)
+        };
+        bundle.wear(&[curve]).unwrap();
+        followed(&bundle, &spec).unwrap()
+    };
+    // Noise at four times its strength spoils every picture; with factors of 0 none.
+    let (whole, none) = (worn(vec![]), worn(vec![0.0]));
+    assert!(
+        own > 0.5 && whole < 0.2 && none == own,
+        "{own} {whole} {none}"
+    );
 }

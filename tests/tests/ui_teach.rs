@@ -28,6 +28,10 @@ fn a_folder_of_pictures_is_taught_and_used() {
     desk.harness.run();
     desk.assert_sees("9 pictures, 9 with words");
     desk.assert_sees("tiny.png");
+    desk.assert_sees("640×480 → 128×128, 25 % cut");
+    // 300 steps of 8 pictures at 0.05 s.
+    desk.assert_sees("About 2 min 0 s and 132 MB of 200 MB memory");
+    desk.assert_sees("Memory 43 MB of 16.0 GB");
     desk.click("Quick look");
     desk.click("Teach");
     let (job, task) = desk.engine.task().expect("Teach asks for it");

@@ -252,6 +252,7 @@ pub(super) fn picture_read(
     state: &mut UiState,
     hands: &Hands<'_>,
 ) {
+    state.loras = None;
     let name = path
         .file_name()
         .unwrap_or(path.as_os_str())

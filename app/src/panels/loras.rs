@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{self, Align, Color32, Layout, Rect, RichText, Ui, pos2, vec2};
+use eframe::egui::{self, Align, Layout, RichText, Ui, vec2};
 use infinity_engine::api::LoraCard;
 
 use super::Panel;
@@ -142,12 +142,7 @@ impl LorasView {
                 .text(place.center(), align, "no picture", font, palette.dim);
             return;
         };
-        let texture = self.textures.small(ui.ctx(), image, 256);
-        let scale = (CARD / image.width as f32).min(PICTURE / image.height as f32);
-        let size = vec2(image.width as f32, image.height as f32) * scale;
-        let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
-        let rect = Rect::from_center_size(place.center(), size);
-        ui.painter().image(texture, rect, whole, Color32::WHITE);
+        self.textures.paint_small(ui, image, place);
     }
 
     /// Notes; they are written beside the file when the field is left.

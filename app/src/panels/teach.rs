@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{self, Align, Color32, Layout, Ui, vec2};
+use eframe::egui::{self, Align, Layout, Ui, vec2};
 use egui_plot::{Corner, Legend, Line, Plot, PlotPoints};
 use infinity_engine::api::{FoundPicture, Rgb8Image};
 
@@ -208,17 +208,8 @@ impl TeachView {
     }
 
     fn picture_ui(&mut self, ui: &mut Ui, image: &Rgb8Image, side: f32, words: &str) {
-        let aspect = image.width as f32 / image.height.max(1) as f32;
-        let size = if aspect > 1.0 {
-            vec2(side, side / aspect)
-        } else {
-            vec2(side * aspect, side)
-        };
         let (place, response) = ui.allocate_exact_size(vec2(side, side), egui::Sense::hover());
-        let texture = self.textures.small(ui.ctx(), image, 256);
-        let whole = egui::Rect::from_min_max(egui::pos2(0.0, 0.0), egui::pos2(1.0, 1.0));
-        let rect = egui::Rect::from_center_size(place.center(), size);
-        ui.painter().image(texture, rect, whole, Color32::WHITE);
+        self.textures.paint_small(ui, image, place);
         response.on_hover_text(words);
     }
 }

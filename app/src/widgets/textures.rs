@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use eframe::egui::{ColorImage, Context, TextureHandle, TextureId, TextureOptions};
+use eframe::egui::{
+    Color32, ColorImage, Context, Rect, TextureHandle, TextureId, TextureOptions, Ui, pos2, vec2,
+};
 use infinity_engine::api::Rgb8Image;
 
 /// Frames a full picture is kept after it was last shown.
@@ -37,6 +39,16 @@ impl Textures {
     /// The picture with at most `side` pixels along its longer side.
     pub fn small(&mut self, ctx: &Context, image: &Rgb8Image, side: u32) -> TextureId {
         self.get(ctx, image, side)
+    }
+
+    /// Paints the picture into the middle of `place`, as large as fits, from at most 256 pixels a side.
+    pub fn paint_small(&mut self, ui: &Ui, image: &Rgb8Image, place: Rect) {
+        let texture = self.small(ui.ctx(), image, 256);
+        let own = vec2(image.width.max(1) as f32, image.height.max(1) as f32);
+        let scale = (place.width() / own.x).min(place.height() / own.y);
+        let rect = Rect::from_center_size(place.center(), own * scale);
+        let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
+        ui.painter().image(texture, rect, whole, Color32::WHITE);
     }
 
     fn get(&mut self, ctx: &Context, image: &Rgb8Image, side: u32) -> TextureId {

@@ -310,7 +310,7 @@ fn draw(bundle: &Bundle, plan: &Plan, captions: &[Caption]) -> Result<Vec<Rgb8Im
         .map(|caption| caption.text.as_str())
         .collect();
     let text = bundle.encode(&prompts)?;
-    match generate(&bundle.transformer, &text.into(), plan, &mut Quiet)? {
+    match generate(bundle.wardrobe(), &text.into(), plan, &mut Quiet)? {
         Outcome::Done(sums) => {
             let last = plan.schedule.last();
             sums.iter()

@@ -71,7 +71,7 @@ pub fn fit(
     if config.by_block.is_none() && !fits(&need(config.batch, false)) {
         by_block = true;
         notes.push(
-            "Parts of the model are computed twice instead of kept, so that it fits in memory: slower, with the same result."
+            "Parts of the model are computed twice instead of kept, so that it fits in memory: slower, with the same result but for rounding."
                 .to_owned(),
         );
     }
@@ -90,7 +90,7 @@ pub fn fit(
     }
     if !fits(&memory) {
         notes.push(format!(
-            "This takes about {}, and {there} are free: it may not go well. A lower rank, fewer scales or half precision (--weights half) take less.",
+            "This takes about {}, and {there} are free: it may not go well. Close other programs, lower the rank, or start with --weights half.",
             bytes_text(memory.bytes())
         ));
     }

@@ -184,12 +184,7 @@ fn own_drawings(
                 let depth = bundle.transformer.config.depth;
                 let plan = Plan::new(&spec, bundle.info.scale_count, depth)?;
                 let mut stopper = Stopper(limits);
-                match generate(
-                    &bundle.transformer,
-                    &text.clone().into(),
-                    &plan,
-                    &mut stopper,
-                )? {
+                match generate(bundle.wardrobe(), &text.clone().into(), &plan, &mut stopper)? {
                     Outcome::Done(sums) => {
                         let features = sums.first().map(|sum| sum.latents().to_vec());
                         let features = features.unwrap_or_default();

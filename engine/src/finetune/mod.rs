@@ -63,11 +63,8 @@ pub fn run(
         let there = estimate::available(bundle, device);
         estimate::fit(config, bundle, device, schedule, there)
     });
-    let about = about(
-        config,
-        collection,
-        &lora::identity(&ModelFolder::open(&bundle.folder)?)?,
-    );
+    let base = lora::identity(&ModelFolder::open(&bundle.folder)?)?;
+    let about = about(config, collection, &base);
     let mut config = config.clone();
     config.optimizer.workers = estimate::workers(&config, device);
     let mut by_block = false;
@@ -80,8 +77,6 @@ pub fn run(
     }
     let config = &config;
     std::fs::create_dir_all(out).map_err(|error| EngineError::write(out, error))?;
-    let files = ModelFolder::open(&bundle.folder)?;
-    let base = lora::identity(&files)?;
     bundle.wear(&[])?;
     let scale_count = config.scale_count.unwrap_or(bundle.info.scale_count);
     let checkpoint_path = out.join("checkpoint.safetensors");
@@ -358,6 +353,8 @@ impl<'a> Tuning<'a> {
         let lora = (step > 0)
             .then(|| Lora::open(&path, &mut saver.bundle.transformer, &base))
             .transpose()?;
+        // A picture drawn between two steps may have left others on.
+        saver.bundle.wear(&[])?;
         let worn: Vec<(&Lora, f32)> = lora.iter().map(|lora| (lora, 1.0)).collect();
         lora::put_on(&mut saver.bundle.transformer, &worn);
         let drawn = saver.draw();

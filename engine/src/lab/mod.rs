@@ -66,7 +66,7 @@ fn drawn(
     plan: &Plan,
 ) -> Result<(Vec<ResidualSum>, Vec<ScalesOfBits>), EngineError> {
     let mut bits = Bits::default();
-    match generate(&bundle.transformer, texts, plan, &mut bits)? {
+    match generate(bundle.wardrobe(), texts, plan, &mut bits)? {
         Outcome::Done(sums) => Ok((sums, bits.rows)),
         Outcome::Cancelled => Err(EngineError::internal("drawing stopped by nobody")),
     }

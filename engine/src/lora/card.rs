@@ -23,7 +23,7 @@ const MOST_CARDS: usize = 500;
 /// Folders below the one looked through.
 const MOST_DEPTH: usize = 3;
 /// Longest notes that are read, in bytes.
-const MOST_NOTES: usize = 16 << 10;
+const MOST_NOTES: u64 = 16 << 10;
 
 /// `picture`, made small, as a header entry; empty when it cannot be written.
 pub(super) fn picture_text(picture: &Rgb8Image) -> String {
@@ -93,6 +93,19 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
     }
 }
 
+/// The notes in the `.txt` file beside; none of a file that is too long to be notes.
+fn notes_beside(path: &Path) -> String {
+    let path = path.with_extension("txt");
+    let short = std::fs::metadata(&path).is_ok_and(|about| about.len() <= MOST_NOTES);
+    let notes = if short {
+        std::fs::read(&path).ok()
+    } else {
+        None
+    };
+    let notes = notes.unwrap_or_default();
+    String::from_utf8_lossy(&notes).trim().to_owned()
+}
+
 /// The card of one file; `None` when there is no LoRA in it.
 fn card(path: &Path) -> Option<LoraCard> {
     let file = WeightFile::open(path).ok()?;
@@ -104,8 +117,7 @@ fn card(path: &Path) -> Option<LoraCard> {
         return None;
     }
     let info = LoraInfo::of(&file);
-    let mut notes = std::fs::read(path.with_extension("txt")).unwrap_or_default();
-    notes.truncate(MOST_NOTES);
+    let notes = notes_beside(path);
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     Some(LoraCard {
         path: path.to_owned(),
@@ -119,7 +131,7 @@ fn card(path: &Path) -> Option<LoraCard> {
         rank: info.rank,
         pictures: info.pictures,
         steps: info.steps,
-        notes: String::from_utf8_lossy(&notes).trim().to_owned(),
+        notes,
         picture: info.picture,
     })
 }
