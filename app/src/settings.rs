@@ -127,6 +127,12 @@ pub fn default_path() -> Option<PathBuf> {
     Some(dirs.config_dir().join("settings.json"))
 }
 
+/// Where it is noted which graphics devices computed right; `None` when the system names no such folder.
+pub fn passed_path() -> Option<PathBuf> {
+    let dirs = directories::ProjectDirs::from("", "", "infinity")?;
+    Some(dirs.cache_dir().join("devices.txt"))
+}
+
 fn warning(error: &dyn std::fmt::Display, path: &Path) -> String {
     format!(
         "The preferences could not be read ({error}), so the usual ones are used: {}",

@@ -86,6 +86,9 @@ fn adapters() -> Vec<Found> {
                     kind,
                     name: info.name,
                     backend: format!("{:?}", info.backend),
+                    driver: format!("{} {}", info.driver, info.driver_info)
+                        .trim()
+                        .to_owned(),
                     reason: String::new(),
                     memory,
                 },
@@ -138,6 +141,7 @@ fn cpu(reason: &str) -> OpenDevice {
             kind: DeviceKind::Cpu,
             name: "processor".to_owned(),
             backend: String::new(),
+            driver: String::new(),
             reason: reason.to_owned(),
             memory: memory::free_on_host(),
         },

@@ -19,6 +19,7 @@ pub mod random;
 pub mod resize;
 mod runner;
 pub mod schedule;
+pub mod self_test;
 pub mod text;
 pub mod trace;
 pub mod train;

@@ -268,10 +268,10 @@ pub fn teaching(sizes: &Sizes, job: &Teaching<'_>) -> MemoryNeed {
     };
     let work = if job.by_block {
         let piece = (PIECE_VALUES as u64).min(tokens * hidden) * per_token / hidden;
-        // Scores of attention, made again chunk by chunk, with what becomes of them.
+        // Scores of attention, made again chunk by chunk, with what becomes of them; not while a piece is there.
         let last = job.schedule.last().tokens() as u64;
         let all = (job.batch * config.heads * job.schedule.tokens()) as u64 * last;
-        let piece = piece + 4 * all.min(by_block::MOST_SCORES as u64 * job.workers as u64);
+        let piece = piece.max(4 * all.min(by_block::MOST_SCORES as u64 * job.workers as u64));
         let shared = 12 * tokens * width;
         depth * tokens * width + shared + piece
     } else {

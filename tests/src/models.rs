@@ -87,7 +87,10 @@ pub fn starter_shaped(out: &Path) {
 }
 
 /// Scales that the bundled model draws.
-pub const STARTER_SCALES: usize = 5;
+pub const STARTER_SCALES: usize = 7;
+
+/// Side of the starter's square pictures, in pixels.
+pub const STARTER_SIDE: u32 = 256;
 
 /// The folder of the bundled model.
 pub fn starter() -> PathBuf {

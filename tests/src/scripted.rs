@@ -246,6 +246,7 @@ pub fn device() -> DeviceInfo {
         kind: DeviceKind::Cpu,
         name: "16 threads".to_owned(),
         backend: String::new(),
+        driver: String::new(),
         reason: "No graphics card was found, so the processor draws.".to_owned(),
     }
 }

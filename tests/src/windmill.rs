@@ -127,9 +127,9 @@ impl Windmill {
 pub fn write_folder(folder: &Path, count: usize) {
     for index in 0..count {
         let mill = Windmill::sample(77 + index as u64, index * 7);
-        let image = mill.paint(index as u64, 160, 160);
+        let image = mill.paint(index as u64, 288, 288);
         let path = folder.join(format!("{index:02}.png"));
-        let pixels = image::RgbImage::from_raw(160, 160, image.pixels.to_vec());
+        let pixels = image::RgbImage::from_raw(288, 288, image.pixels.to_vec());
         pixels.unwrap().save(&path).unwrap();
         std::fs::write(path.with_extension("txt"), mill.caption(index as u64)).unwrap();
     }

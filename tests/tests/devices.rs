@@ -12,9 +12,10 @@
 
 use std::path::Path;
 
-use infinity_engine::api::{DeviceChoice, EngineError, GenerateSpec};
+use infinity_engine::api::{DeviceChoice, EngineError, Event, GenerateSpec};
 use infinity_engine::device;
 use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
+use infinity_engine::{SpawnOptions, spawn};
 
 /// Pictures compared.
 const PICTURES: u64 = 8;
@@ -74,4 +75,33 @@ fn the_starter_draws_the_same_on_processor_and_software_graphics() {
         "only {same} of {PICTURES} pictures agree"
     );
     assert!(furthest < 2e-3, "logits are {furthest} apart");
+}
+
+/// An engine that opens a graphics device tries it with a small fixed model, once per driver.
+#[test]
+fn a_graphics_device_is_tried_before_it_draws() {
+    if device::open(DeviceChoice::Software).is_err() {
+        eprintln!("SKIPPED: no software graphics driver to try");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let passed = folder.path().join("devices.txt");
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        let begun = std::time::Instant::now();
+        let engine = spawn(SpawnOptions {
+            passed: Some(passed.clone()),
+            ..SpawnOptions::new(DeviceChoice::Software, None)
+        })
+        .unwrap();
+        let Some(Event::DeviceReady { device }) = engine.wait_event() else {
+            panic!("the software driver computes right");
+        };
+        times.push(begun.elapsed().as_secs_f32());
+        let lines = std::fs::read_to_string(&passed).unwrap();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert!(lines.contains(&device.driver) && !device.driver.is_empty());
+        engine.shut_down().unwrap();
+    }
+    eprintln!("opened in {times:.2?} s, the second time without the test");
 }

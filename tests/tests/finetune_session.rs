@@ -12,16 +12,15 @@ use std::path::{Path, PathBuf};
 
 use infinity_engine::api::{DeviceChoice, GenerateSpec, LoraWish};
 use infinity_engine::device::{self, OpenDevice};
-use infinity_engine::eval::{EvalSpec, evaluate};
 use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
-use infinity_engine::postcards::{Caption, Postcard, Split};
+use infinity_engine::postcards::{Caption, Postcard, Split, check};
 use infinity_engine::schedule::ScaleSchedule;
 use infinity_engine::train::checkpoint::Checkpoint;
 use infinity_engine::train::optimizer::AdamWConfig;
 use infinity_engine::train::vae::reconstruct;
 use infinity_engine::train::{Limits, Progress};
-use infinity_tests::models::STARTER_SCALES;
+use infinity_tests::models::{STARTER_SCALES, STARTER_SIDE};
 use infinity_tests::windmill::{Windmill, read, write_folder};
 
 fn starter() -> PathBuf {
@@ -103,7 +102,8 @@ fn windmills_kept(bundle: &Bundle) -> usize {
     let mills: Vec<Windmill> = (0..48)
         .map(|i| Windmill::sample(100 + i, i as usize))
         .collect();
-    let paint = |(index, mill): (usize, &Windmill)| mill.paint(index as u64, 128, 128);
+    let paint =
+        |(index, mill): (usize, &Windmill)| mill.paint(index as u64, STARTER_SIDE, STARTER_SIDE);
     let painted: Vec<_> = mills.iter().enumerate().map(paint).collect();
     let kept = reconstruct(&bundle.vae, &painted, &schedule.scales).unwrap();
     let right = kept.iter().zip(&mills);
@@ -112,9 +112,17 @@ fn windmills_kept(bundle: &Bundle) -> usize {
         .count()
 }
 
+/// Share of a hundred ordinary prompts that are followed.
 fn following(bundle: &Bundle) -> f32 {
-    let spec = EvalSpec::new(100, 3);
-    evaluate(bundle, &spec, &mut |_, _| ()).unwrap().groups[0].share()
+    let followed = (0..100_u64).filter(|&seed| {
+        let card = Postcard::sample(3000 + seed, Split::Train);
+        let caption = Caption::regular(&card, seed);
+        let mut spec = GenerateSpec::new(caption.text, seed);
+        spec.cfg = vec![bundle.info.cfg];
+        spec.tau = vec![bundle.info.tau];
+        check(&bundle.draw(&spec).unwrap(), &card, caption.named).followed()
+    });
+    followed.count() as f32 / 100.0
 }
 
 fn wish(out: &Path, strength: f32) -> LoraWish {

@@ -11,7 +11,7 @@ use infinity_engine::EngineHandle;
 use infinity_engine::api::{
     Doubt, EngineError, Event, GenerateSpec, Mask, Rgb8Image, Sides, Source, Task,
 };
-use infinity_tests::models::{self, STARTER_SCALES};
+use infinity_tests::models::{self, STARTER_SCALES, STARTER_SIDE};
 
 const PROMPT: &str = "at night, a red house on the left, green hills, a white moon on the right";
 
@@ -245,8 +245,9 @@ fn canvases_grow_and_keep_the_picture() {
     let grown = run(&engine, Task::GenerateFrom { spec, source })
         .unwrap()
         .image;
-    assert_eq!((grown.width, grown.height), (192, 128));
-    for (x, y) in (0..128).flat_map(|x| (0..128).map(move |y| (x, y))) {
+    let side = STARTER_SIDE;
+    assert_eq!((grown.width, grown.height), (side + 64, side));
+    for (x, y) in (0..side).flat_map(|x| (0..side).map(move |y| (x, y))) {
         assert_eq!(grown.pixel(x, y), parent.image.pixel(x, y));
     }
     engine.shut_down().unwrap();
@@ -258,18 +259,18 @@ fn any_picture_can_be_a_start() {
     let engine = engine();
     let seen = run(&engine, Task::Generate(GenerateSpec::new(PROMPT, 21))).unwrap();
     let source = Source {
-        picture: seen.image.resized(200, 200).unwrap(),
+        picture: seen.image.resized(300, 300).unwrap(),
         mask: None,
     };
     let mut far = Vec::new();
-    for keep in [0, 1, 3, 4] {
+    for keep in [0, 1, 4, 6] {
         let spec = GenerateSpec {
             keep,
             ..GenerateSpec::new("in daylight, gray desert, a green tree", 3)
         };
         let source = source.clone();
         let drawn = run(&engine, Task::GenerateFrom { spec, source }).unwrap();
-        assert_eq!(drawn.image.width, 128);
+        assert_eq!(drawn.image.width, STARTER_SIDE);
         let pairs = drawn.image.pixels.iter().zip(seen.image.pixels.iter());
         far.push(pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>());
     }
@@ -328,7 +329,10 @@ fn doubt_is_told_where_scales_are_drawn() {
     let engine = engine();
     let drawn = run(&engine, Task::Generate(GenerateSpec::new(PROMPT, 3))).unwrap();
     let doubt = drawn.doubt.unwrap();
-    assert_eq!((doubt.width, doubt.height, doubt.values.len()), (8, 8, 64));
+    assert_eq!(
+        (doubt.width, doubt.height, doubt.values.len()),
+        (16, 16, 256)
+    );
     let (least, most) = (doubt.values.iter().min(), doubt.values.iter().max());
     assert!(least < most && *most.unwrap() < 200, "{doubt:?}");
     engine.shut_down().unwrap();
@@ -341,7 +345,7 @@ fn guidance_that_ends_is_guidance_of_one() {
     let engine = engine();
     for seed in 0..4 {
         let with = |last: f32| GenerateSpec {
-            cfg: vec![3.0, 3.0, 3.0, 1.0, last],
+            cfg: vec![3.0, 3.0, 3.0, 3.0, 1.0, 1.0, last],
             ..GenerateSpec::new(PROMPT, seed)
         };
         let ended = run(&engine, Task::Generate(with(1.0))).unwrap();

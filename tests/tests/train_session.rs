@@ -32,7 +32,7 @@ const TRANSFORMER: &str = r#"{
   "text": { "d_model": 128, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "vocab_size": 0 },
   "loss": { "caption_steps": 3, "pool": 40 },
   "optimizer": { "ema_decay": 0.9, "workers": 2, "precision": "half" },
-  "phases": [ { "steps": STEPS, "batch": 3, "scale_count": 3, "first_scales": [2, 3], "ratios": [1.0], "learning_rate": [0.002, 0.002] } ],
+  "phases": [ { "steps": STEPS, "batch": 3, "scale_count": 3, "first_scales": [2, 3], "finish": 0.4, "finish_from": 1, "ratios": [1.0], "learning_rate": [0.002, 0.002] } ],
   "log_every": 1, "save_every": 1000
 }"#;
 
@@ -155,6 +155,22 @@ fn runs_start_from_a_model() {
         )
     };
     assert!(values(&model) == values(&more));
+
+    // A run may start from the mean of two.
+    let other = folder.path().join("other");
+    train(&config(TRANSFORMER, 4, &vae), &other, false, 100).unwrap();
+    let mixed = text.replace(
+        "\"start\"",
+        &format!("\"mean_with\": {:?}, \"start\"", other.join("model")),
+    );
+    train(&config(&mixed, 1, &vae), &again, false, 100).unwrap();
+    let (a, b, mean) = (values(&model).0, values(&other).0, values(&again).0);
+    let triples = a.iter().flatten().zip(b.iter().flatten());
+    let furthest = triples
+        .zip(mean.iter().flatten())
+        .map(|((a, b), mean)| (0.5 * (a + b) - mean).abs())
+        .fold(0.0, f32::max);
+    assert!(a != b && furthest < 1e-3, "{furthest}");
 
     let text = started(VAE, &folder.path().join("nowhere"));
     let error = train(

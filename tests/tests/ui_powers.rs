@@ -209,7 +209,7 @@ fn a_saved_picture_comes_back_with_its_scales() {
 fn settings_differ_from_scale_to_scale() {
     let mut desk = Desk::ready();
     desk.click("By scale");
-    desk.click("Off at the end");
+    desk.click("Balanced");
     let (_, spec) = desk.draw();
     assert_eq!(spec.cfg.len(), 7);
     assert_eq!(&spec.cfg[5..], [1.0, 1.0]);

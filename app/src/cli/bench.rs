@@ -1,10 +1,10 @@
 //! `infinity bench`: how fast this machine draws.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use infinity_engine::api::DeviceChoice;
+use infinity_engine::api::{DeviceChoice, PixelBudget, bytes_text};
 use infinity_engine::bench::{PartTime, Preset, Report, run as measure, training};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::weights::atomic_write;
@@ -17,21 +17,29 @@ const REFERENCE_DRAW_SECS: f32 = 1.62;
 /// Seconds of the reference program for decoding its picture.
 const REFERENCE_DECODE_SECS: f32 = 2.16;
 
-/// Measure how long each part of drawing a 256×256 picture takes.
+/// Measure how long each part of drawing a picture takes.
 ///
 /// The weights are random: times depend on shapes only. `starter` is the model
-/// that comes along, whole; `125m` is a published size, of which the reference
-/// program's times on two processor cores are known; `training` makes a few updates of the
+/// that comes along, whole; the others are published sizes without their text encoder, in f32;
+/// of `125m` the reference program's times on two processor cores are known. `training` makes a few updates of the
 /// starter's own settings.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   infinity bench
-  infinity bench --preset 125m --device cpu --json times.json")]
+  infinity bench --preset 125m --device cpu --json times.json
+  infinity bench --preset 2b --pn 1M
+  infinity bench --compare before.json after.json")]
 pub(super) struct Args {
-    /// What to measure: starter, 125m or training.
-    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "training"])]
+    /// What to measure: starter, 125m, 1b, 2b, 8b or training.
+    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "1b", "2b", "8b", "training"])]
     preset: String,
+    /// Size of the picture by its published name: 0.06M (256×256), 0.25M, 0.60M or 1M (1024×1024).
+    #[arg(long, value_name = "NAME", default_value = "0.06M", value_parser = values::budget)]
+    pn: PixelBudget,
+    /// Measure nothing: compare the times in two files written by --json.
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    compare: Vec<PathBuf>,
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
@@ -44,20 +52,23 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    if let [a, b] = args.compare.as_slice() {
+        return side_by_side(&read(a)?, &read(b)?);
+    }
     let begun = Instant::now();
     let open = device::open(args.device)?;
     let opening = begun.elapsed().as_secs_f32();
     if args.preset == "training" {
         return run_training(args, &open);
     }
-    let preset = if args.preset == "125m" {
-        Preset::M125
-    } else {
-        Preset::Starter
-    };
-    let report = measure(preset, &open, args.runs.clamp(1, 1000))?;
+    let preset = Preset::ALL
+        .into_iter()
+        .find(|preset| preset.name() == args.preset)
+        .ok_or_else(|| CliError::Usage(format!("--preset {} is not known", args.preset)))?;
+    let scales = args.pn.scale_count();
+    let report = measure(preset, &open, scales, args.runs.clamp(1, 1000))?;
     print(&report, opening);
-    if preset == Preset::M125 {
+    if preset == Preset::M125 && args.pn == PixelBudget::P006M {
         compare("drawing", report.sum("scale").1, REFERENCE_DRAW_SECS);
         compare("decoding", report.sum("decode").1, REFERENCE_DECODE_SECS);
     }
@@ -113,21 +124,36 @@ fn print(report: &Report, opening: f32) {
         device.name, device.backend, device.reason
     );
     println!(
-        "{:.1} million weights, 256×256 pixels, CFG 3\n",
-        report.parameters as f64 / 1e6
+        "{}: {:.1} million weights, {}×{} pixels, CFG 3; {} in memory (computed)",
+        report.preset,
+        report.parameters as f64 / 1e6,
+        report.size_px.0,
+        report.size_px.1,
+        bytes_text(report.memory)
     );
     println!(
-        "{:<10} {:>6} {:>9} {:>9}",
-        "part", "tokens", "first s", "warm s"
+        "product of 1024×1024 matrices, f32: {:.0} GFLOP/s\n",
+        report.matrix_peak
+    );
+    println!(
+        "{:<10} {:>6} {:>9} {:>9} {:>8} {:>8}",
+        "part", "tokens", "first s", "warm s", "GFLOP/s", "of peak"
     );
     for PartTime {
         name,
         tokens,
         first_secs,
         warm_secs,
+        giga_operations,
     } in &report.parts
     {
-        println!("{name:<10} {tokens:>6} {first_secs:>9.4} {warm_secs:>9.4}");
+        print!("{name:<10} {tokens:>6} {first_secs:>9.4} {warm_secs:>9.4}");
+        if *giga_operations > 0.0 && *warm_secs > 0.0 {
+            let speed = giga_operations / warm_secs;
+            let share = 100.0 * speed / report.matrix_peak;
+            print!(" {speed:>8.0} {share:>6.0} %");
+        }
+        println!();
     }
     println!();
     for (what, start) in [
@@ -140,6 +166,34 @@ fn print(report: &Report, opening: f32) {
         let (first, warm) = report.sum(start);
         println!("{what:<17} {first:>9.4} {warm:>9.4}");
     }
+}
+
+/// Reads what `--json` wrote.
+fn read(path: &Path) -> Result<Report, CliError> {
+    let why = || format!("these times cannot be read: {path:?}");
+    let bytes = std::fs::read(path).with_context(why)?;
+    Ok(serde_json::from_slice(&bytes).with_context(why)?)
+}
+
+/// Prints two reports beside each other.
+fn side_by_side(a: &Report, b: &Report) -> Result<(), CliError> {
+    if (&a.preset, a.size_px) != (&b.preset, b.size_px) {
+        return Err(CliError::failed(format!(
+            "these are times of different pictures: {} at {}×{} and {} at {}×{}",
+            a.preset, a.size_px.0, a.size_px.1, b.preset, b.size_px.0, b.size_px.1
+        )));
+    }
+    println!("A: {} {}", a.device.name, a.device.driver);
+    println!("B: {} {}\n", b.device.name, b.device.driver);
+    println!("{:<17} {:>9} {:>9} {:>8}", "warm", "A, s", "B, s", "A / B");
+    let line = |what: &str, one: f32, other: f32| {
+        println!("{what:<17} {one:>9.4} {other:>9.4} {:>8.2}", one / other);
+    };
+    for (one, other) in a.parts.iter().zip(&b.parts) {
+        line(&one.name, one.warm_secs, other.warm_secs);
+    }
+    line("all", a.sum("").1, b.sum("").1);
+    Ok(())
 }
 
 fn compare(what: &str, secs: f32, reference: f32) {

@@ -1,7 +1,9 @@
 //! `infinity devices`: what there is to compute on.
 
-use infinity_engine::api::{DeviceKind, bytes_text};
-use infinity_engine::device;
+use std::time::Instant;
+
+use infinity_engine::api::{DeviceChoice, DeviceKind, bytes_text};
+use infinity_engine::{device, self_test};
 
 /// List what this program could compute on, and why it chooses what it does.
 ///
@@ -12,14 +14,21 @@ use infinity_engine::device;
 #[command(after_help = "\
 Examples:
   infinity devices
+  infinity devices --test                        does each compute right? and is it quick to start?
   infinity draw --device gpu:1 \"a red house\"     use another one than the chosen")]
 pub(super) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Draw a small test picture on each and say whether it is right.
+    #[arg(long)]
+    test: bool,
 }
 
 pub(super) fn run(args: &Args) {
+    if args.test {
+        return test();
+    }
     let devices = device::list();
     if args.json {
         println!("{}", serde_json::json!(devices));
@@ -44,5 +53,32 @@ pub(super) fn run(args: &Args) {
             "{kind:<9} {}{backend}{memory}\n          {}",
             info.name, info.reason
         );
+        if !info.driver.is_empty() {
+            println!("          driver: {}", info.driver);
+        }
+    }
+}
+
+/// Draws the test picture on every device.
+fn test() {
+    let mut cards = 0;
+    for info in device::list() {
+        let choice = match info.kind {
+            DeviceKind::Gpu => {
+                cards += 1;
+                DeviceChoice::Gpu(Some(cards - 1))
+            }
+            DeviceKind::Cpu => DeviceChoice::Cpu,
+            DeviceKind::Software => DeviceChoice::Software,
+        };
+        let begun = Instant::now();
+        match device::open(choice).and_then(|device| self_test::run(&device)) {
+            Ok(()) => println!(
+                "{}: right, in {:.2} s",
+                info.name,
+                begun.elapsed().as_secs_f32()
+            ),
+            Err(error) => println!("{}: {error}", info.name),
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use infinity_engine::api::{
-    DeviceChoice, Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, ModelInfo, PixelBudget,
-    Rgb8Image, Task, WeightStorage,
+    DeviceChoice, Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, Mode, ModelInfo,
+    PixelBudget, Rgb8Image, Task, WeightStorage,
 };
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 
@@ -14,6 +14,7 @@ use super::start::{Opened, Start};
 use super::values::{self, Numbers, Shape};
 use super::{CliError, models};
 use crate::recipe::{Recipe, write_new_png, write_png};
+use crate::settings::passed_path;
 
 /// Draw a picture, or one for each line of a file.
 ///
@@ -54,6 +55,9 @@ pub(super) struct Args {
     /// Guidance, one number or one per scale: 1 is off, 3 to 5 usual; the model's own when left out.
     #[arg(long, value_name = "X[,X…]", value_parser = values::numbers, allow_hyphen_values = true)]
     cfg: Option<Numbers>,
+    /// How much of the guidance is drawn: exact (as the paper), balanced (none at the last quarter of the scales) or draft (none at the last half): quicker.
+    #[arg(long, value_name = "MODE", default_value = "exact", value_parser = values::mode)]
+    mode: Mode,
     /// Temperature, one number or one per scale: 0.5 to 1 usual; the model's own when left out.
     #[arg(long, value_name = "X[,X…]", value_parser = values::numbers, allow_hyphen_values = true)]
     tau: Option<Numbers>,
@@ -126,6 +130,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let engine = spawn(SpawnOptions {
         previews,
         weights: args.weights,
+        passed: passed_path(),
         ..SpawnOptions::new(args.device, Some(folder))
     })?;
     let result = draw_all(args, start.as_ref(), &prompts, &places, &engine);
@@ -267,14 +272,18 @@ fn spec(
     };
     let scales = args.scales.or(args.pn.map(PixelBudget::scale_count));
     let detail_from = args.detail_from.map(|from| usize::from(from) - 1);
+    let scale_count = scales.or(usual.scale_count);
+    let cfg = list(&args.cfg, &usual.cfg);
     GenerateSpec {
         prompt: prompt.to_owned(),
         seed,
         negative_prompt: words(args.negative.as_ref(), &usual.negative_prompt),
         detail_prompt: words(args.detail.as_ref(), &usual.detail_prompt),
         detail_from: detail_from.unwrap_or(usual.detail_from),
-        scale_count: scales.or(usual.scale_count),
-        cfg: list(&args.cfg, &usual.cfg),
+        scale_count,
+        cfg: args
+            .mode
+            .guidance(&cfg, scale_count.unwrap_or(model.scale_count)),
         tau: list(&args.tau, &usual.tau),
         top_k: args.top_k.unwrap_or(usual.top_k),
         top_p: args.top_p.unwrap_or(usual.top_p),

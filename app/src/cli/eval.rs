@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use infinity_engine::api::{DeviceChoice, LoraWish, WeightStorage};
+use infinity_engine::api::{DeviceChoice, LoraWish, Mode, WeightStorage};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::eval::{EvalSpec, GroupScore, evaluate, through_tokenizer};
 use infinity_engine::generate::Bundle;
@@ -44,6 +44,9 @@ pub(super) struct Args {
     /// Guidance, one number or one per scale; the model's own unless given.
     #[arg(long, value_parser = values::numbers)]
     cfg: Option<Numbers>,
+    /// How much of the guidance is drawn: exact (as the paper), balanced (none at the last quarter of the scales) or draft (none at the last half): quicker.
+    #[arg(long, value_name = "MODE", default_value = "exact", value_parser = values::mode)]
+    mode: Mode,
     /// Temperature, one number or one per scale; the model's own unless given.
     #[arg(long, value_parser = values::numbers)]
     tau: Option<Numbers>,
@@ -69,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let folder = models::find_or_say(args.model.as_deref())?;
     let mut device = device::open(args.device)?;
     device.weights = args.weights;
-    let spec = EvalSpec {
+    let mut spec = EvalSpec {
         prompts: args.prompts.max(1),
         seed: args.seed,
         ratio: args.ratio,
@@ -83,6 +86,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     let mut bundle = Bundle::open(&folder, &device)?;
     bundle.wear(&args.lora)?;
+    let scales = spec.scale_count.unwrap_or(bundle.info.scale_count);
+    if spec.cfg.is_empty() {
+        spec.cfg.push(bundle.info.cfg);
+    }
+    spec.cfg = args.mode.guidance(&spec.cfg, scales);
     let report = evaluate(&bundle, &spec, &mut |done, total| {
         eprint!("\r{done} of {total} pictures");
     })?;

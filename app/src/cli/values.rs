@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use infinity_engine::api::{DeviceChoice, LoraWish, PixelBudget, Sides, WeightStorage};
+use infinity_engine::api::{DeviceChoice, LoraWish, Mode, PixelBudget, Sides, WeightStorage};
 
 use super::CliError;
 
@@ -144,6 +144,11 @@ pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
                 .ok_or_else(|| "use auto, gpu, gpu:N, cpu or software".to_owned())
         }
     }
+}
+
+/// A way of drawing by its name.
+pub(super) fn mode(text: &str) -> Result<Mode, String> {
+    Mode::from_name(text).ok_or_else(|| "use exact, balanced or draft".to_owned())
 }
 
 /// A pixel budget by its published name.

@@ -6,6 +6,7 @@ use infinity_engine::api::{DeviceChoice, WeightStorage};
 use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
 
 use super::{CliError, models, values};
+use crate::settings::passed_path;
 use crate::{WindowOptions, run_window};
 
 /// The icon of the window.
@@ -45,6 +46,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
             model,
             previews: Previews::Budgeted,
             weights,
+            passed: passed_path(),
             wake,
         });
         engine.unwrap_or_else(EngineHandle::failed)

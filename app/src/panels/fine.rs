@@ -1,6 +1,7 @@
 //! What is set scale by scale: guidance, temperature, and a second prompt for the details.
 
 use eframe::egui::{self, TextEdit, Ui};
+use infinity_engine::api::Mode;
 
 use super::prompt::lora_name;
 use crate::command::Command;
@@ -159,26 +160,27 @@ fn detail_ui(ui: &mut Ui, state: &UiState, count: usize, commands: &mut Vec<Comm
 }
 
 /// Guidance curves by name.
-const PRESETS: [(&str, &str); 3] = [
-    ("Flat", "The same for all scales."),
-    ("Strong start", "Much for the layout, less for the details."),
+const PRESETS: [(&str, &str); 4] = [
+    ("Exact", "As the paper draws: the same for all scales."),
     (
-        "Off at the end",
-        "None for the last scales, which follow what is there: livelier details.",
+        "Balanced",
+        "None for the last quarter of the scales, which follow what is there: quicker, livelier details.",
     ),
+    (
+        "Draft",
+        "None for the last half of the scales: quicker still.",
+    ),
+    ("Strong start", "Much for the layout, less for the details."),
 ];
 
 fn preset_of(name: &str, base: f32, count: usize) -> Vec<f32> {
+    if let Some(mode) = Mode::from_name(&name.to_lowercase()) {
+        return full(&mode.guidance(&[base], count), count);
+    }
     let place = |index: usize| index as f32 / (count.max(2) - 1) as f32;
+    let from = (1.5 * base).min(10.0);
     (0..count)
-        .map(|index| match name {
-            "Strong start" => {
-                let from = (1.5 * base).min(10.0);
-                from + place(index) * (0.6 * base - from)
-            }
-            "Off at the end" if index + count.div_ceil(4) >= count => 1.0,
-            _ => base,
-        })
+        .map(|index| from + place(index) * (0.6 * base - from))
         .collect()
 }
 
@@ -203,11 +205,8 @@ mod tests {
 
     #[test]
     fn presets_are_what_they_say() {
-        assert_eq!(preset_of("Flat", 3.0, 5), [3.0; 5]);
-        assert_eq!(
-            preset_of("Off at the end", 3.0, 5),
-            [3.0, 3.0, 3.0, 1.0, 1.0]
-        );
+        assert_eq!(preset_of("Exact", 3.0, 5), [3.0; 5]);
+        assert_eq!(preset_of("Balanced", 3.0, 5), [3.0, 3.0, 3.0, 1.0, 1.0]);
         let strong = preset_of("Strong start", 4.0, 5);
         assert!(
             strong.windows(2).all(|pair| pair[0] > pair[1]),

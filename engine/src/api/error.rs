@@ -127,6 +127,18 @@ pub enum EngineError {
         /// What was asked for.
         wanted: String,
     },
+    /// A device computes otherwise than the processor.
+    #[error(
+        "The device {device} computes wrong with the driver {driver:?} ({what}). Update the driver, or use the processor: --device cpu."
+    )]
+    DeviceWrong {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// What was seen.
+        what: String,
+    },
     /// A calculation gave numbers that are not numbers.
     #[error("The numbers went wrong ({what}). {advice}")]
     NotFinite {

@@ -73,6 +73,9 @@ pub struct DeviceInfo {
     pub name: String,
     /// Vulkan, Metal, Dx12, Gl; empty for the CPU.
     pub backend: String,
+    /// The driver and its version, as it names itself; empty for the CPU.
+    #[serde(default)]
+    pub driver: String,
     /// Why this device was chosen, or why it was not; one sentence.
     pub reason: String,
     /// Memory for models and pictures, in bytes: a card's own, or what the machine has free; `None` when unknown.

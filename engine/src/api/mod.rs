@@ -11,6 +11,7 @@ mod event;
 mod image;
 mod info;
 mod memory;
+mod mode;
 mod request;
 mod source;
 mod spec;
@@ -25,6 +26,7 @@ pub use info::{
     DeviceChoice, DeviceInfo, DeviceKind, Keeping, ModelInfo, RatioInfo, WeightStorage,
 };
 pub use memory::{MemoryNeed, MemoryPart, bytes_text};
+pub use mode::Mode;
 pub use request::{JobId, Request, Task};
 pub use source::{Mask, Sides, Source};
 pub use spec::{GenerateSpec, LoraWish, PixelBudget};

@@ -6,20 +6,22 @@
 
 mod training;
 
+use training::peaks;
 pub use training::{TrainingReport, TrainingSpeed, training};
 
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::api::{DeviceInfo, EngineError, GenerateSpec};
+use crate::api::{DeviceInfo, EngineError, GenerateSpec, Keeping, bytes_text};
 use crate::device::OpenDevice;
 use crate::generate::{Plan, ScaleView, Watcher, generate};
+use crate::memory::{self, Drawing, Sizes};
 use crate::model::{ModelConfig, Transformer};
 use crate::random::Stream;
-use crate::schedule::Scale;
+use crate::schedule::{Scale, ScaleSchedule};
 use crate::text::{T5Config, T5Encoder, TextFeatures};
 use crate::train::TrainConfig;
 use crate::vae::bsq::ResidualSum;
@@ -30,9 +32,6 @@ use crate::weights::Network;
 const TEXT_TOKENS: usize = 20;
 /// Guidance of the run.
 const CFG: f32 = 3.0;
-/// Scales of 256×256 pixels.
-const SCALES: usize = 7;
-
 /// Shapes to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
@@ -40,9 +39,29 @@ pub enum Preset {
     Starter,
     /// The published 125M transformer and the f16 tokenizer with 32 bits.
     M125,
+    /// The published 1B size with 16 bits.
+    B1,
+    /// The released 2B.
+    B2,
+    /// The released 8B, with 2×2 places of the code map per token.
+    B8,
 }
 
 impl Preset {
+    /// All of them, the smallest first.
+    pub const ALL: [Self; 5] = [Self::Starter, Self::M125, Self::B1, Self::B2, Self::B8];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starter => "starter",
+            Self::M125 => "125m",
+            Self::B1 => "1b",
+            Self::B2 => "2b",
+            Self::B8 => "8b",
+        }
+    }
+
     /// Sizes of transformer, picture tokenizer and text encoder.
     ///
     /// The text encoder of the published model is larger than its transformer and left out.
@@ -50,8 +69,15 @@ impl Preset {
     /// # Errors
     /// [`EngineError::BadModel`] when the starter's settings are damaged.
     pub fn sizes(self) -> Result<(ModelConfig, VaeConfig, Option<T5Config>), EngineError> {
-        if self == Self::M125 {
-            return Ok((ModelConfig::m125(32), VaeConfig::published_f16(32), None));
+        let published = match self {
+            Self::Starter => None,
+            Self::M125 => Some((ModelConfig::m125(32), VaeConfig::published_f16(32))),
+            Self::B1 => Some((ModelConfig::b1(), VaeConfig::published_f16(16))),
+            Self::B2 => Some((ModelConfig::b2(), VaeConfig::published_f16(32))),
+            Self::B8 => Some((ModelConfig::b8(), VaeConfig::published_f8(14))),
+        };
+        if let Some((model, vae)) = published {
+            return Ok((model, vae, None));
         }
         match (starter_transformer()?, starter_vae()?) {
             (
@@ -84,7 +110,7 @@ fn starter_vae() -> Result<TrainConfig, EngineError> {
 }
 
 /// How long one part took, once cold and once warm.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartTime {
     /// `text`, `scale 1`, …, `preview 1`, …, `decode`.
     pub name: String,
@@ -94,15 +120,25 @@ pub struct PartTime {
     pub first_secs: f32,
     /// Seconds in the quickest run after it.
     pub warm_secs: f32,
+    /// Operations in matrix products (a multiplication and an addition are two), in 10⁹; 0 for parts that are no scale.
+    pub giga_operations: f32,
 }
 
 /// What was measured.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Where.
     pub device: DeviceInfo,
+    /// Shapes that were measured.
+    pub preset: String,
+    /// Size of the picture in pixels, width first.
+    pub size_px: (u32, u32),
     /// Weights of transformer, tokenizer and text encoder.
     pub parameters: u64,
+    /// Product of two 1024×1024 matrices in f32 on this device, in 10⁹ operations per second.
+    pub matrix_peak: f32,
+    /// Bytes that a picture takes with everything loaded, computed.
+    pub memory: u64,
     /// The parts in the order they run.
     pub parts: Vec<PartTime>,
 }
@@ -126,13 +162,34 @@ struct Networks {
     text: Option<T5Encoder>,
 }
 
-/// Draws a 256×256 picture with guidance `1 + warm_runs` times.
+/// Draws a square picture of `scales` scales with guidance `1 + warm_runs` times.
 ///
 /// # Errors
-/// [`EngineError::Internal`] when the device fails.
-pub fn run(preset: Preset, device: &OpenDevice, warm_runs: usize) -> Result<Report, EngineError> {
+/// [`EngineError::BadSetting`] for shapes that do not fit into the device's memory, [`EngineError::Internal`] when
+/// the device fails.
+pub fn run(
+    preset: Preset,
+    device: &OpenDevice,
+    scales: usize,
+    warm_runs: usize,
+) -> Result<Report, EngineError> {
     let (burn, limit) = (&device.device, device.max_elements);
     let (model, vae, text) = preset.sizes()?;
+    let schedule = ScaleSchedule::nearest(1.0, scales)?;
+    let memory = memory_of(preset, &schedule, device)?;
+    if let Some(there) = device.info.memory.filter(|&there| there < memory) {
+        return Err(EngineError::BadSetting {
+            what: "The preset",
+            value: preset.name().to_owned(),
+            advice: format!(
+                "It takes {} in f32, and {} has {}; choose a smaller one.",
+                bytes_text(memory),
+                device.info.name,
+                bytes_text(there)
+            ),
+        });
+    }
+    let (matrix_peak, _) = peaks(burn)?;
     let mut networks = Networks {
         transformer: Transformer::new(&model, burn, limit),
         vae: Vae::new(&vae, burn, limit),
@@ -147,7 +204,7 @@ pub fn run(preset: Preset, device: &OpenDevice, warm_runs: usize) -> Result<Repo
     }
     let mut parts: Vec<PartTime> = Vec::new();
     for run in 0..=warm_runs {
-        let times = networks.draw()?;
+        let times = networks.draw(scales)?;
         if run == 0 {
             parts = times;
             continue;
@@ -162,14 +219,54 @@ pub fn run(preset: Preset, device: &OpenDevice, warm_runs: usize) -> Result<Repo
     }
     Ok(Report {
         device: device.info.clone(),
+        preset: preset.name().to_owned(),
+        size_px: schedule.size_px(),
         parameters,
+        matrix_peak,
+        memory,
         parts,
     })
 }
 
+/// What a guided picture takes with weights in f32 and everything loaded.
+fn memory_of(
+    preset: Preset,
+    schedule: &ScaleSchedule,
+    device: &OpenDevice,
+) -> Result<u64, EngineError> {
+    let (model, vae, text) = preset.sizes()?;
+    let no_text = text.is_none();
+    let mut sizes = Sizes::new(&model, &vae, &text.unwrap_or_default());
+    if no_text {
+        sizes.weights[2] = 0;
+    }
+    let job = Drawing {
+        schedule,
+        pictures: 1,
+        guided: true,
+        max_elements: device.max_elements,
+        keeping: Keeping::default(),
+        own_operations: device.has_own_operations(),
+    };
+    Ok(memory::drawing(&sizes, &job).bytes())
+}
+
+/// Operations in matrix products of one scale: `tokens` new ones, `seen` before them, two rows with guidance.
+fn giga_operations(config: &ModelConfig, tokens: usize, seen: usize) -> f32 {
+    let [width, hidden, tokens, seen] =
+        [config.width, config.mlp_hidden, tokens, seen].map(|value| value as f64);
+    let text = TEXT_TOKENS as f64;
+    // Attention to pictures has four square matrices, that to text two and its keys and values once per run.
+    let dense = 6.0 * width * width + 2.0 * width * hidden;
+    let attention = 2.0 * width * (seen + tokens + text);
+    let head = 2.0 * width * config.token_bits() as f64;
+    let products = tokens * (config.depth as f64 * (dense + attention) + head);
+    (2.0 * 2.0 * products / 1e9) as f32
+}
+
 impl Networks {
     /// One run; times are in `first_secs`.
-    fn draw(&self) -> Result<Vec<PartTime>, EngineError> {
+    fn draw(&self, scales: usize) -> Result<Vec<PartTime>, EngineError> {
         let mut parts = Vec::new();
         let config = &self.transformer.config;
         let begun = Instant::now();
@@ -195,7 +292,7 @@ impl Networks {
             cfg: vec![CFG],
             ..GenerateSpec::new("", 1)
         };
-        let plan = Plan::new(&spec, SCALES, config.depth)?;
+        let plan = Plan::new(&spec, scales, config.depth)?;
         let mut watch = Watch {
             begun: Instant::now(),
             parts,
@@ -205,6 +302,14 @@ impl Networks {
         let Watch {
             mut parts, sums, ..
         } = watch;
+        let mut seen = 0;
+        for part in parts
+            .iter_mut()
+            .filter(|part| part.name.starts_with("scale"))
+        {
+            part.giga_operations = giga_operations(config, part.tokens, seen);
+            seen += part.tokens;
+        }
         let last = plan.schedule.scales.len();
         for (index, (scale, sum)) in plan.schedule.scales.iter().zip(sums).enumerate() {
             let begun = Instant::now();
@@ -226,6 +331,7 @@ fn part(name: &str, tokens: usize, begun: Instant) -> PartTime {
         tokens,
         first_secs: begun.elapsed().as_secs_f32(),
         warm_secs: 0.0,
+        giga_operations: 0.0,
     }
 }
 

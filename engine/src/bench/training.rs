@@ -127,7 +127,7 @@ fn shorten(
 }
 
 /// Speed of a large product in f32 and with bf16 factors, the best of five.
-fn peaks(device: &Device) -> Result<(f32, Option<f32>), EngineError> {
+pub(super) fn peaks(device: &Device) -> Result<(f32, Option<f32>), EngineError> {
     let stream = Stream::new(5, 5);
     let values: Vec<f32> = (0..(SIDE * SIDE) as u64)
         .map(|i| stream.cut_normal(i))

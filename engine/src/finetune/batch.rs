@@ -105,10 +105,11 @@ pub(super) fn learn(
     let inputs = input_tensor(lessons, bits, &device);
     let learned = |logits: Tensor<3>| {
         let loss = bit_loss(logits, lessons);
-        let total = loss.total(schedule, config.reweight_by_scale);
+        let total = loss.total(schedule, config.reweight_by_scale, 0);
         let measures = Measures {
             loss: total.clone().into_scalar(),
             mean_square: None,
+            given: 0,
             bit_accuracy: BitLoss::by_scale(&loss.right, schedule),
             scale_loss: BitLoss::by_scale(&loss.per_bit, schedule),
         };

@@ -187,6 +187,8 @@ impl FinetuneConfig {
             ratios: Vec::new(),
             learning_rate,
             first_scales: Vec::new(),
+            finish: 0.0,
+            finish_from: 0,
             recolour: 0.0,
             scribble: 0.0,
         };

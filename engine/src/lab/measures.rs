@@ -1,6 +1,5 @@
 //! What is counted in pictures: edges of masks, likeness, attributes that are left.
 
-use super::powers::SIDE;
 use crate::api::{Mask, Rgb8Image};
 use crate::postcards::{Checks, Place, Postcard, ThingKind};
 use crate::random::Stream;
@@ -9,7 +8,7 @@ use crate::random::Stream;
 const BAND: u32 = 6;
 
 /// A mask over the third where the thing stands, its edges drawn by lot.
-pub(super) fn mask_over(old: &Postcard, new: &Postcard, stream: Stream) -> Mask {
+pub(super) fn mask_over(old: &Postcard, new: &Postcard, side: u32, stream: Stream) -> Mask {
     let place = old.thing.and_then(|thing| thing.place);
     let middle = match place.unwrap_or_default() {
         Place::Left => 0.22,
@@ -29,9 +28,9 @@ pub(super) fn mask_over(old: &Postcard, new: &Postcard, stream: Stream) -> Mask 
         by_lot(1, 0.22, 0.3)
     };
     let bottom = by_lot(2, 0.94, 1.0);
-    let side = SIDE as f32;
-    Mask::from_fn(SIDE, SIDE, |x, y| {
-        let (x, y) = ((x as f32 + 0.5) / side, (y as f32 + 0.5) / side);
+    let length = side as f32;
+    Mask::from_fn(side, side, |x, y| {
+        let (x, y) = ((x as f32 + 0.5) / length, (y as f32 + 0.5) / length);
         let inside = (x - middle).abs() < half && y > top && y < bottom;
         if inside { 255 } else { 0 }
     })

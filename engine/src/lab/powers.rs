@@ -10,9 +10,7 @@ use crate::api::{EngineError, GenerateSpec, Rgb8Image, Sides, Source};
 use crate::generate::{Bundle, Keeping, Layout as CodeLayout, Outside, Plan, Texts};
 use crate::postcards::{Caption, Checks, Named, Postcard, Split, Thing, check, paint, read};
 use crate::random::Stream;
-
-/// Side of the postcards.
-pub(super) const SIDE: u32 = 128;
+use crate::schedule::ScaleSchedule;
 
 /// What is left of a picture in others that keep its first scales, under another prompt.
 #[derive(Clone, Debug, Serialize)]
@@ -94,7 +92,14 @@ impl PowersReport {
         effort: Effort,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self, EngineError> {
-        let lab = Lab { bundle, effort };
+        let side = ScaleSchedule::nearest(1.0, bundle.info.scale_count)?
+            .size_px()
+            .0;
+        let lab = Lab {
+            bundle,
+            effort,
+            side,
+        };
         progress("what each scale locks");
         let layout = lab.layout()?;
         let mut masks = Vec::new();
@@ -118,6 +123,8 @@ impl PowersReport {
 struct Lab<'a> {
     bundle: &'a Bundle,
     effort: Effort,
+    /// Side of the model's square pictures, in pixels.
+    side: u32,
 }
 
 impl Lab<'_> {
@@ -204,10 +211,10 @@ impl Lab<'_> {
         let mut energy = [0.0_f64; 4];
         for index in 0..self.effort.cases {
             let (old, new, seed) = self.change(index);
-            let painted = paint(&old, seed, SIDE, SIDE);
+            let painted = paint(&old, seed, self.side, self.side);
             for round in 0..2_u64 {
                 let stream = Stream::new(seed, 0x3A5C + round);
-                let hard = mask_over(&old, &new, stream);
+                let hard = mask_over(&old, &new, self.side, stream);
                 let caption = Caption::regular(&new, seed ^ round);
                 let mut plan = self.plan(&self.spec(&caption.text, seed ^ (round + 1)))?;
                 let codes = self.bundle.codes_of(&painted, &plan.schedule)?;
@@ -217,7 +224,7 @@ impl Lab<'_> {
                 let image = self.picture(&plan, &caption.text)?;
                 let source = Source {
                     picture: painted.clone(),
-                    mask: Some(hard.feathered(SIDE / 32)),
+                    mask: Some(hard.feathered(self.side / 32)),
                 };
                 let composed = source
                     .composed(&image)
@@ -225,7 +232,7 @@ impl Lab<'_> {
                 energy[0] += energy_between(&composed, |a, b| inside(&hard, a) != inside(&hard, b));
                 energy[1] += energy_between(&painted, |a, b| inside(&hard, a) != inside(&hard, b));
                 let near = band_of(&hard);
-                let other = paint(&new, seed, SIDE, SIDE);
+                let other = paint(&new, seed, self.side, self.side);
                 energy[2] += energy_between(&composed, |a, b| inside(&near, a) && inside(&near, b));
                 energy[3] += energy_between(&other, |a, b| inside(&near, a) && inside(&near, b));
                 let seen = Checks::compare(&read(&composed), &new, Named::all_of(&new));
@@ -287,7 +294,7 @@ impl Lab<'_> {
 
     /// Postcards that grow by half at each side.
     fn outpaint(&self) -> Result<Vec<Outpaint>, EngineError> {
-        let half = SIDE / 2;
+        let half = self.side / 2;
         let none = Sides::default();
         let sides = [
             ("left", Sides { left: half, ..none }),
@@ -312,7 +319,7 @@ impl Lab<'_> {
             let mut followed = 0.0;
             for index in 0..self.effort.cases {
                 let (card, seed) = self.case(4, index);
-                let painted = paint(&card, seed, SIDE, SIDE);
+                let painted = paint(&card, seed, self.side, self.side);
                 let source = Source::extended(&painted, sides)?;
                 let caption = Caption::regular(&card, seed);
                 let spec = GenerateSpec {
@@ -333,7 +340,7 @@ impl Lab<'_> {
                 // The new part alone where a horizon runs through it, else the whole picture.
                 let seen = match name {
                     "left" => cut(&grown, 0, half),
-                    "right" => cut(&grown, SIDE, half),
+                    "right" => cut(&grown, self.side, half),
                     _ => Some(grown),
                 };
                 let seen = read(&seen.ok_or_else(|| EngineError::internal("the new part"))?);
@@ -358,7 +365,7 @@ impl Lab<'_> {
         for index in 0..self.effort.cases {
             let (card, seed) = self.case(5, index);
             let (other, other_seed) = self.case(6, index);
-            let painted = paint(&card, seed, SIDE, SIDE);
+            let painted = paint(&card, seed, self.side, self.side);
             let caption = Caption::regular(&other, other_seed);
             let plan = self.plan(&self.spec(&caption.text, other_seed))?;
             let codes = self.bundle.codes_of(&painted, &plan.schedule)?;

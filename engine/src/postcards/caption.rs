@@ -36,6 +36,17 @@ impl Caption {
     pub fn free(postcard: &Postcard, seed: u64) -> Self {
         free(postcard, &mut SplitMix64::stream(seed, 4))
     }
+
+    /// A caption that names all but the colours.
+    pub fn without_colours(postcard: &Postcard, seed: u64) -> Self {
+        let named = Named {
+            land_colour: false,
+            body_colour: false,
+            thing_colour: false,
+            ..Named::all_of(postcard)
+        };
+        naming(postcard, named, &mut SplitMix64::stream(seed, 6))
+    }
 }
 
 /// The captions of `count` postcards of all splits, to train a text tokenizer on.
@@ -82,7 +93,11 @@ pub fn phrases(time: Time) -> &'static [&'static str] {
 }
 
 fn regular(postcard: &Postcard, rng: &mut SplitMix64) -> Caption {
-    let named = Named::all_of(postcard);
+    naming(postcard, Named::all_of(postcard), rng)
+}
+
+/// What `named` says, and the time, in any order.
+fn naming(postcard: &Postcard, named: Named, rng: &mut SplitMix64) -> Caption {
     let mut parts = parts(postcard, named);
     rng.shuffle(&mut parts);
     let text = with_time(&parts.join(", "), postcard.time, rng);
@@ -287,6 +302,21 @@ mod tests {
                 assert!(caption.text.contains(part), "{}", caption.text);
             }
             assert_eq!(caption, Caption::regular(&postcard, seed));
+        }
+    }
+
+    #[test]
+    fn a_caption_without_colours_names_all_else() {
+        for seed in 0..500 {
+            let postcard = Postcard::sample(seed, Split::Any);
+            let Caption { text, named } = Caption::without_colours(&postcard, seed);
+            let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.word()).collect();
+            assert!(!says(&text, &colours), "{text}");
+            assert!(says(&text, &[postcard.land.word()]), "{text}");
+            let body = postcard
+                .body
+                .is_some_and(|body| says(&text, &[body.kind.word()]));
+            assert_eq!((named.body, named.body_colour), (body, false), "{text}");
         }
     }
 

@@ -26,7 +26,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::api::{DeviceChoice, EngineError, Event, JobId, Request, Task, WeightStorage};
 use link::Link;
-use run_loop::Engine;
+use run_loop::{Engine, Start};
 
 /// Name of the thread, seen in logs and panics.
 const THREAD_NAME: &str = "engine";
@@ -55,6 +55,9 @@ pub struct SpawnOptions {
     pub previews: Previews,
     /// How weights are kept.
     pub weights: WeightStorage,
+    /// A file that notes which graphics devices computed right, so that each is tried once per driver
+    /// ([`self_test`](crate::self_test)); at every start when `None`.
+    pub passed: Option<PathBuf>,
     /// Called after every event, on the engine thread.
     pub wake: Box<dyn Fn() + Send>,
 }
@@ -67,6 +70,7 @@ impl SpawnOptions {
             model,
             previews: Previews::default(),
             weights: WeightStorage::default(),
+            passed: None,
             wake: Box::new(|| ()),
         }
     }
@@ -84,11 +88,16 @@ pub fn spawn(options: SpawnOptions) -> Result<EngineHandle, EngineError> {
     let (event_sender, events) = unbounded();
     let cancels = Arc::new(CancelBoard::default());
     let link = Link::new(event_sender, options.wake, Arc::clone(&cancels));
-    let (device, model, previews) = (options.device, options.model, options.previews);
+    let (model, previews) = (options.model, options.previews);
+    let start = Start {
+        device: options.device,
+        weights: options.weights,
+        passed: options.passed,
+    };
     let thread = std::thread::Builder::new()
         .name(THREAD_NAME.to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(move || Engine::new(link, previews).run((device, options.weights), model, &requests))
+        .spawn(move || Engine::new(link, previews).run(&start, model, &requests))
         .map_err(|error| EngineError::internal(format!("starting the engine thread: {error}")))?;
     let mut handle = EngineHandle::from_parts(request_sender, events, cancels);
     handle.thread = Some(thread);

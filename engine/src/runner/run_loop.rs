@@ -18,9 +18,18 @@ use crate::api::{
 };
 use crate::device::{self, OpenDevice};
 use crate::generate::Bundle;
+use crate::self_test;
 
 /// How often a paused lesson looks whether it goes on.
 const PAUSE_LOOK: Duration = Duration::from_millis(50);
+
+/// What the thread opens.
+pub(super) struct Start {
+    pub(super) device: DeviceChoice,
+    pub(super) weights: WeightStorage,
+    /// Where it is noted which graphics devices computed right.
+    pub(super) passed: Option<PathBuf>,
+}
 
 /// The state of the engine thread. Everything in it is freed when the thread ends.
 pub(super) struct Engine {
@@ -44,13 +53,13 @@ impl Engine {
     /// Serves until the app closes the channel.
     pub(super) fn run(
         mut self,
-        (choice, weights): (DeviceChoice, WeightStorage),
+        start: &Start,
         model: Option<PathBuf>,
         requests: &Receiver<Request>,
     ) {
-        let mut device = open_or_fall_back(choice);
+        let mut device = open_or_fall_back(start.device, start.passed.as_deref());
         if let Ok(open) = &mut device {
-            open.weights = weights;
+            open.weights = start.weights;
         }
         match &device {
             Ok(open) => self.link.tell(Event::DeviceReady {
@@ -250,10 +259,16 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, Engine
     })
 }
 
-/// Opens the chosen device and computes something small on it: drivers fail late.
-fn open_and_try(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
+/// Opens the chosen device and sees whether it computes right: drivers fail late, and some say nothing.
+fn open_and_try(choice: DeviceChoice, passed: Option<&Path>) -> Result<OpenDevice, EngineError> {
     let open = guarded(|| device::open(choice))?;
     guarded(|| try_out(&open.device))?;
+    if open.info.kind != DeviceKind::Cpu {
+        guarded(|| match passed {
+            Some(passed) => self_test::run_once(&open, passed),
+            None => self_test::run(&open),
+        })?;
+    }
     Ok(open)
 }
 
@@ -270,11 +285,14 @@ fn try_out(device: &Device) -> Result<(), EngineError> {
 }
 
 /// The chosen device; the processor when the choice was left to the program and the best one fails.
-fn open_or_fall_back(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
-    match open_and_try(choice) {
+fn open_or_fall_back(
+    choice: DeviceChoice,
+    passed: Option<&Path>,
+) -> Result<OpenDevice, EngineError> {
+    match open_and_try(choice, passed) {
         Err(error) if choice == DeviceChoice::Auto => {
             tracing::warn!("the graphics processor failed, going on with the processor: {error}");
-            let mut open = open_and_try(DeviceChoice::Cpu)?;
+            let mut open = open_and_try(DeviceChoice::Cpu, None)?;
             open.info.reason = format!("the graphics processor could not be used: {error}");
             Ok(open)
         }
@@ -298,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_processor_always_opens() {
-        let open = open_or_fall_back(DeviceChoice::Cpu).unwrap();
+        let open = open_or_fall_back(DeviceChoice::Cpu, None).unwrap();
         assert_eq!(open.info.kind, DeviceKind::Cpu);
     }
 }

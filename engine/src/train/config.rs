@@ -24,6 +24,14 @@ pub struct Phase {
     /// all grids when empty. The first grids say what is in a picture and cost a fraction.
     #[serde(default)]
     pub first_scales: Vec<usize>,
+    /// Chance that a batch teaches a transformer to finish pictures of any colours: painted as
+    /// [`Inks::any`](crate::postcards::Inks::any) says, captions without colours, all grids, of which those before
+    /// `finish_from` are not learned. What the first grids settle, in whatever colour, the last ones then carry out.
+    #[serde(default)]
+    pub finish: f32,
+    /// See `finish`.
+    #[serde(default)]
+    pub finish_from: usize,
     /// Ratios of height to width, drawn evenly; one ratio per batch.
     pub ratios: Vec<f32>,
     /// Learning rate at the start and at the end.
@@ -143,6 +151,10 @@ pub enum TrainConfig {
         /// A model folder whose weights and words the run starts from, in place of random ones.
         #[serde(default)]
         start: Option<PathBuf>,
+        /// A second one, of the same sizes and words: the run starts from the mean of both, which is often better than
+        /// either when one came from the other.
+        #[serde(default)]
+        mean_with: Option<PathBuf>,
         /// Sizes.
         transformer: ModelConfig,
         /// Sizes of the text encoder.
@@ -187,6 +199,8 @@ impl TrainConfig {
                 .any(|&count| count == 0 || count > phase.scale_count)
             {
                 "first_scales must be from 1 to scale_count"
+            } else if phase.finish_from >= phase.scale_count {
+                "finish_from must be below scale_count"
             } else if phase.ratios.is_empty() {
                 "a phase needs at least one ratio"
             } else if phase

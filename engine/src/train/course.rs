@@ -70,6 +70,8 @@ pub(crate) struct Measures {
     pub(crate) loss: f32,
     /// Mean squared difference of pixels in [-1, 1], for a tokenizer.
     pub(crate) mean_square: Option<f32>,
+    /// How many first scales were given to a transformer, not learned.
+    pub(crate) given: usize,
     /// Share of bits predicted right, per scale, for a transformer.
     pub(crate) bit_accuracy: Vec<f32>,
     /// Cross entropy per bit, per scale, for a transformer.
@@ -92,15 +94,16 @@ impl Mean {
         if let Some(square) = other.mean_square {
             *self.sum.mean_square.get_or_insert(0.0) += share * square;
         }
-        let ones = vec![1.0; other.scale_loss.len()];
+        let learned = |index: usize| f32::from(u8::from(index >= other.given));
+        let learned: Vec<f32> = (0..other.scale_loss.len()).map(learned).collect();
         for (sum, row) in [
             (&mut self.sum.bit_accuracy, &other.bit_accuracy),
             (&mut self.sum.scale_loss, &other.scale_loss),
-            (&mut self.scale_shares, &ones),
+            (&mut self.scale_shares, &learned),
         ] {
             sum.resize(sum.len().max(row.len()), 0.0);
-            for (sum, value) in sum.iter_mut().zip(row) {
-                *sum += share * value;
+            for ((sum, value), learned) in sum.iter_mut().zip(row).zip(&learned) {
+                *sum += share * learned * value;
             }
         }
     }
@@ -115,7 +118,8 @@ impl Mean {
         sum.loss /= shares;
         sum.mean_square = sum.mean_square.map(|square| square / shares);
         for row in [&mut sum.bit_accuracy, &mut sum.scale_loss] {
-            row.iter_mut().zip(&scale_shares).for_each(|(v, s)| *v /= s);
+            let pairs = row.iter_mut().zip(&scale_shares);
+            pairs.for_each(|(value, share)| *value /= share.max(f32::MIN_POSITIVE));
         }
         sum
     }
@@ -246,6 +250,7 @@ mod tests {
     fn measures_are_weighted_and_wrong_scales_named() {
         let measures = |loss: f32, scales: &[f32]| Measures {
             loss,
+            given: 0,
             mean_square: Some(2.0),
             bit_accuracy: vec![0.5; scales.len()],
             scale_loss: scales.to_vec(),
@@ -260,6 +265,12 @@ mod tests {
         let sum = mean.take();
         assert_eq!(sum, measures(2.0, &[3.0, 8.0]));
         assert_eq!(sum.wrong(), None);
+        // A scale that was given does not count.
+        mean.add(0.5, &measures(1.0, &[2.0]));
+        let mut finishing = measures(1.0, &[9.0, 8.0]);
+        finishing.given = 1;
+        mean.add(0.5, &finishing);
+        assert_eq!(mean.take().scale_loss, [2.0, 8.0]);
         let wrong = measures(f32::NAN, &[1.0, f32::INFINITY]).wrong();
         assert_eq!(wrong.as_deref(), Some(", scale 2"));
         assert_eq!(measures(f32::NAN, &[1.0]).wrong().as_deref(), Some(""));

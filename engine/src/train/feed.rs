@@ -19,6 +19,8 @@ pub struct Batch {
     pub schedule: ScaleSchedule,
     /// The grids to train: all, or the first of them ([`Phase::first_scales`]).
     pub learned: ScaleSchedule,
+    /// How many of these are given and not learned: 0 unless the batch is about finishing ([`Phase::finish`]).
+    pub given: usize,
     /// The pictures.
     pub images: Vec<Rgb8Image>,
     /// A caption for each.
@@ -27,6 +29,8 @@ pub struct Batch {
     pub cards: Vec<Postcard>,
     /// The number each picture was painted from.
     pub card_seeds: Vec<u64>,
+    /// Whether a picture is all that its number says: not in other colours, not scribbled on.
+    pub plain: Vec<bool>,
 }
 
 /// Makes the batch of `step`; `None` after the last phase. `pool` bounds the number of different pictures.
@@ -52,17 +56,26 @@ pub fn make_batch(
     let (width, height) = schedule.size_px();
     let mut learned = schedule.clone();
     let counts = &place.phase.first_scales;
-    if let Some(&count) = counts.get(stream.below(1, counts.len().max(1))) {
-        learned.scales.truncate(count);
+    let finishing = stream.uniform(2) < f64::from(place.phase.finish);
+    match counts.get(stream.below(1, counts.len().max(1))) {
+        Some(&count) if !finishing => learned.scales.truncate(count),
+        _ => {}
     }
+    let given = if finishing {
+        place.phase.finish_from
+    } else {
+        0
+    };
     let mut batch = Batch {
         step,
         schedule,
         learned,
+        given,
         images: Vec::new(),
         captions: Vec::new(),
         cards: Vec::new(),
         card_seeds: Vec::new(),
+        plain: Vec::new(),
     };
     for index in 0..place.phase.batch as u64 {
         let mut card_seed = stream.bits(16 + index);
@@ -71,19 +84,25 @@ pub fn make_batch(
         }
         let card = Postcard::sample(card_seed, Split::Train);
         let free = Stream::new(seed ^ 0xC010, step << 16 | index);
-        let inks = if free.uniform(0) < f64::from(place.phase.recolour) {
+        let recoloured = finishing || free.uniform(0) < f64::from(place.phase.recolour);
+        let inks = if recoloured {
             Inks::any(&card, free.bits(1))
         } else {
             Inks::of(&card)
         };
         let mut image = paint_in(&card, &inks, card_seed, width, height);
-        if free.uniform(2) < f64::from(place.phase.scribble) {
+        let scribbled = free.uniform(2) < f64::from(place.phase.scribble);
+        if scribbled {
             image = scribble(&image, free.bits(3));
         }
+        batch.plain.push(!recoloured && !scribbled);
         batch.images.push(image);
-        batch
-            .captions
-            .push(Caption::sample(&card, stream.bits(1 << 20 | index)));
+        let words = stream.bits(1 << 20 | index);
+        batch.captions.push(if finishing {
+            Caption::without_colours(&card, words)
+        } else {
+            Caption::sample(&card, words)
+        });
         batch.cards.push(card);
         batch.card_seeds.push(card_seed);
     }

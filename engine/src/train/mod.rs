@@ -167,6 +167,7 @@ pub fn run(
             seed,
             vae_folder,
             start,
+            mean_with,
             transformer,
             text,
             loss,
@@ -179,6 +180,7 @@ pub fn run(
             let run = transformer::TransformerRun {
                 seed: *seed,
                 start: start.as_deref(),
+                mean_with: mean_with.as_deref(),
                 vae: &vae,
                 transformer,
                 text,

@@ -95,12 +95,16 @@ pub fn flip_at_random(
 /// Weight of every token in the loss, summing to 1 (spec section 8.2).
 ///
 /// Evenly, or, by scale, in proportion to `sqrt(N_last / N_s)` for a scale of `N_s` tokens.
-pub fn token_weights(scales: &[Scale], by_scale: bool) -> Vec<f32> {
+/// The first `given` scales count nothing.
+pub fn token_weights(scales: &[Scale], by_scale: bool, given: usize) -> Vec<f32> {
     let last = scales.last().map_or(1, |scale| scale.tokens()) as f32;
     let weights: Vec<f32> = scales
         .iter()
-        .flat_map(|scale| {
-            let weight = if by_scale {
+        .enumerate()
+        .flat_map(|(index, scale)| {
+            let weight = if index < given {
+                0.0
+            } else if by_scale {
                 (last / scale.tokens() as f32).sqrt()
             } else {
                 1.0
@@ -151,8 +155,12 @@ mod tests {
     #[test]
     fn weights_sum_to_one() {
         let scales = ScaleSchedule::nearest(1.0, 5).unwrap().scales;
-        for by_scale in [false, true] {
-            assert!((token_weights(&scales, by_scale).iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        for (by_scale, given) in [(false, 0), (true, 0), (true, 3)] {
+            let weights = token_weights(&scales, by_scale, given);
+            assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            // The first three grids have 21 tokens.
+            let first: f32 = weights[..21].iter().sum();
+            assert_eq!(first == 0.0, given == 3);
         }
     }
 }

@@ -48,7 +48,7 @@ impl Teacher {
     }
 }
 
-/// Tokenizer features of pictures seen before; each picture is encoded once.
+/// Tokenizer features of pictures seen before; each plain picture is encoded once.
 #[derive(Default)]
 pub(super) struct FeatureCache {
     known: HashMap<(u64, u32, u32), Vec<f32>>,
@@ -64,9 +64,12 @@ impl FeatureCache {
             .zip(&batch.images)
             .map(|(s, i)| key(s, i))
             .collect();
-        let fresh: Vec<usize> = (0..keys.len())
-            .filter(|&i| !self.known.contains_key(&keys[i]))
+        let mut maps: Vec<Option<Vec<f32>>> = keys
+            .iter()
+            .zip(&batch.plain)
+            .map(|(key, &plain)| self.known.get(key).filter(|_| plain).cloned())
             .collect();
+        let fresh: Vec<usize> = (0..maps.len()).filter(|&i| maps[i].is_none()).collect();
         if !fresh.is_empty() {
             let images: Vec<Rgb8Image> = fresh.iter().map(|&i| batch.images[i].clone()).collect();
             let encoded = vae.encode(pixels_from_images(&images, vae.device()));
@@ -75,16 +78,14 @@ impl FeatureCache {
                 .try_into_vec_as::<f32>()
                 .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
             for (index, map) in fresh.into_iter().zip(values.chunks_exact(size)) {
-                self.known.insert(keys[index], map.to_vec());
+                if batch.plain[index] {
+                    self.known.insert(keys[index], map.to_vec());
+                }
+                maps[index] = Some(map.to_vec());
             }
         }
-        keys.iter()
-            .map(|key| {
-                self.known
-                    .get(key)
-                    .cloned()
-                    .ok_or_else(|| EngineError::internal("feature cache"))
-            })
+        maps.into_iter()
+            .map(|map| map.ok_or_else(|| EngineError::internal("features of a picture")))
             .collect()
     }
 }

@@ -36,6 +36,8 @@ pub struct TransformerRun<'a> {
     pub seed: u64,
     /// A model folder whose weights and words come first, in place of random ones.
     pub start: Option<&'a Path>,
+    /// A second model folder of the same sizes; the mean of both comes first.
+    pub mean_with: Option<&'a Path>,
     /// The trained tokenizer, on the plain device.
     pub vae: &'a Vae,
     /// Sizes of the transformer.
@@ -65,6 +67,37 @@ impl Network for Learner {
         self.transformer
             .slots(&format!("{prefix}transformer."), slots);
         self.text.slots(&format!("{prefix}text."), slots);
+    }
+}
+
+impl Learner {
+    /// Reads the weights of a model folder.
+    fn load(
+        &mut self,
+        folder: &ModelFolder,
+        with_text: bool,
+        device: &Device,
+    ) -> Result<(), EngineError> {
+        let file = WeightFile::open(folder.transformer_path())?;
+        load_into(&mut self.transformer, &file, &KeyMap::published(), device)?;
+        if with_text {
+            let file = WeightFile::open(folder.text_weights_path())?;
+            load_into(&mut self.text, &file, &KeyMap::text(), device)?;
+        }
+        Ok(())
+    }
+
+    /// Becomes the mean of itself and `other`.
+    fn mix_with(&mut self, other: &mut Self, device: &Device) -> Result<(), EngineError> {
+        let own = self.all_slots().list.into_iter();
+        for (mut own, other) in own.zip(other.all_slots().list) {
+            let mut values = own.weight.values()?;
+            for (value, other) in values.iter_mut().zip(other.weight.values()?) {
+                *value = 0.5 * (*value + other);
+            }
+            own.fill(values, device);
+        }
+        Ok(())
     }
 }
 
@@ -115,13 +148,15 @@ pub fn run(
     };
     learner.initialise(run.seed, &training);
     if let Some(start) = &start {
-        let file = WeightFile::open(start.transformer_path())?;
-        let (transformer, map) = (&mut learner.transformer, KeyMap::published());
-        load_into(transformer, &file, &map, &training)?;
-        if run.loss.caption_steps == 0 {
-            let file = WeightFile::open(start.text_weights_path())?;
-            load_into(&mut learner.text, &file, &KeyMap::text(), &training)?;
-        }
+        learner.load(start, run.loss.caption_steps == 0, &training)?;
+    }
+    if let Some(folder) = run.mean_with {
+        let mut other = Learner {
+            transformer: Transformer::new(run.transformer, &training, usize::MAX),
+            text: T5Encoder::new(&text_config, &training),
+        };
+        other.load(&ModelFolder::open(folder)?, true, &training)?;
+        learner.mix_with(&mut other, &training)?;
     }
     let checkpoint_path = out.join("checkpoint.safetensors");
     let saved = if limits.resume && checkpoint_path.exists() {
@@ -233,10 +268,11 @@ impl Subject for Drawer<'_> {
             .transformer
             .forward_all(&condition, inputs, &batch.learned);
         let loss = bit_loss(logits, lessons);
-        let total = loss.total(&batch.learned, run.loss.reweight_by_scale);
+        let total = loss.total(&batch.learned, run.loss.reweight_by_scale, batch.given);
         let measures = Measures {
             loss: total.clone().into_scalar(),
             mean_square: None,
+            given: batch.given,
             bit_accuracy: BitLoss::by_scale(&loss.right, &batch.learned),
             scale_loss: BitLoss::by_scale(&loss.per_bit, &batch.learned),
         };

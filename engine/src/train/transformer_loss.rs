@@ -41,8 +41,10 @@ pub fn bit_loss(logits: Tensor<3>, lessons: &[Lesson]) -> BitLoss {
 
 impl BitLoss {
     /// The loss that is minimised: mean over bits, weighted over tokens, mean over pictures.
-    pub fn total(&self, schedule: &ScaleSchedule, by_scale: bool) -> Tensor<1> {
-        let weights = token_weights(&schedule.scales, by_scale);
+    ///
+    /// The first `given` scales are not learned.
+    pub fn total(&self, schedule: &ScaleSchedule, by_scale: bool, given: usize) -> Tensor<1> {
+        let weights = token_weights(&schedule.scales, by_scale, given);
         let [rows, tokens, bits] = self.per_bit.dims();
         let data = TensorData::new(weights, [1, tokens, 1]);
         let weights = Tensor::<3>::from_data(data, &self.per_bit.device());

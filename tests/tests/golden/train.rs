@@ -105,7 +105,7 @@ pub(crate) fn training(case: &Case, networks: &Networks) -> Arrays {
     let loss = bit_loss(logits, &lessons);
     let per_token = loss.per_bit.clone().mean_dim(2).reshape([rows, tokens]);
     arrays.insert("train/token_loss".to_owned(), to_host(per_token));
-    let uniform = loss.total(&schedule, false);
+    let uniform = loss.total(&schedule, false, 0);
     // The engine minimises the mean over bits; their sum is that many times as much.
     arrays.insert(
         "train/loss_sum_bits".to_owned(),
@@ -114,7 +114,7 @@ pub(crate) fn training(case: &Case, networks: &Networks) -> Arrays {
     arrays.insert("train/loss_uniform".to_owned(), to_host(uniform));
     arrays.insert(
         "train/loss_reweighted".to_owned(),
-        to_host(loss.total(&schedule, true)),
+        to_host(loss.total(&schedule, true, 0)),
     );
     arrays
 }
