@@ -131,8 +131,7 @@ fn wish(out: &Path, strength: f32) -> LoraWish {
 
 /// A dozen pictures move the model towards a thing it never saw, and it forgets little.
 ///
-/// The aim, 0.8 of the prompts with at most 0.03 of the following lost, is not reached: the bundled tokenizer blurs
-/// the sails (docs/finetune.md). What is held here is what was measured, with room for other processors.
+/// The aim, 0.8 of the prompts with at most 0.03 of the following lost, is not reached (docs/finetune.md). What is held here is what was measured, with room for other processors.
 #[test]
 fn a_new_thing_is_learned() {
     let folder = tempfile::tempdir().unwrap();
@@ -156,6 +155,7 @@ fn a_new_thing_is_learned() {
         mean(&losses[280..]) < 0.85 * mean(&losses[..20]),
         "{losses:?}"
     );
+    assert!(ceiling >= 40, "{ceiling}");
     assert!(before <= 0.04, "{before}");
     assert!(after > before, "{after}");
     assert!(kept >= kept_before - 0.2, "{kept_before} -> {kept}");
