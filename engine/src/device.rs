@@ -5,6 +5,9 @@
 //! than the processor's own path. Nothing here needs a display, and a machine
 //! without any graphics driver simply has no entry but the processor.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use burn::tensor::{Device, DeviceKind as BurnKind};
 
 use crate::api::{DeviceChoice, DeviceInfo, DeviceKind, EngineError, WeightStorage};
@@ -26,9 +29,28 @@ pub struct OpenDevice {
     pub max_elements: usize,
     /// How weights are kept.
     pub weights: WeightStorage,
+    /// So much was seen to be too much, in bytes; whatever the driver says.
+    pub most_memory: Option<u64>,
+    /// What lies under a graphics device.
+    pub handle: Option<wgpu::Device>,
+    /// Whether an allocation failed since it was last asked.
+    full: Arc<AtomicBool>,
 }
 
 impl OpenDevice {
+    /// Whether an allocation failed since this was last asked.
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.full.swap(false, Ordering::Relaxed)
+    }
+
+    /// Memory that may be used, in bytes; `None` when unknown.
+    pub fn memory(&self) -> Option<u64> {
+        match (self.info.memory, self.most_memory) {
+            (Some(there), Some(most)) => Some(there.min(most)),
+            (there, most) => there.or(most),
+        }
+    }
+
     /// Whether operations written by hand compute here.
     pub fn has_own_operations(&self) -> bool {
         self.info.kind == DeviceKind::Cpu && kernels::available()
@@ -41,17 +63,23 @@ struct Found {
     max_binding: u64,
 }
 
+const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN
+    .union(wgpu::Backends::METAL)
+    .union(wgpu::Backends::DX12);
+
+/// The door to graphics drivers.
+fn instance() -> wgpu::Instance {
+    // Starting OpenGL too would take time, and prints complaints where there is no desktop.
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: BACKENDS,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
 /// Graphics adapters, real ones before software ones.
 fn adapters() -> Vec<Found> {
     let listed = std::panic::catch_unwind(|| {
-        let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-        // Starting OpenGL too would take time, and prints complaints where there is no desktop.
-        let wanted = wgpu::InstanceDescriptor {
-            backends,
-            ..wgpu::InstanceDescriptor::new_without_display_handle()
-        };
-        let instance = wgpu::Instance::new(wanted);
-        let list = pollster::block_on(instance.enumerate_adapters(backends));
+        let list = pollster::block_on(instance().enumerate_adapters(BACKENDS));
         list.iter()
             .map(|adapter| (adapter.get_info(), adapter.limits(), own_memory(adapter)))
             .collect::<Vec<_>>()
@@ -147,6 +175,9 @@ fn cpu(reason: &str) -> OpenDevice {
         },
         max_elements: CPU_MAX_ELEMENTS,
         weights: WeightStorage::default(),
+        most_memory: None,
+        handle: None,
+        full: Arc::default(),
     }
 }
 
@@ -182,7 +213,7 @@ pub fn list() -> Vec<DeviceInfo> {
 /// Opens the device of `choice`.
 ///
 /// # Errors
-/// [`EngineError::NoDevice`] when what was asked for by name is not there.
+/// [`EngineError::NoDevice`] when what was asked for by name is not there, [`EngineError::Internal`] when it does not open.
 pub fn open(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
     let missing = |wanted: String| Err(EngineError::NoDevice { wanted });
     if choice == DeviceChoice::Cpu {
@@ -193,28 +224,125 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice, EngineError> {
     match choice {
         DeviceChoice::Cpu => Ok(cpu("asked for")),
         DeviceChoice::Auto => match of_kind(DeviceKind::Gpu).next() {
-            Some(gpu) => Ok(graphics(gpu, "the first graphics processor found")),
+            Some(gpu) => graphics(gpu, "the first graphics processor found"),
             None => Ok(cpu("no graphics processor was found")),
         },
         DeviceChoice::Gpu(place) => match of_kind(DeviceKind::Gpu).nth(place.unwrap_or(0)) {
-            Some(gpu) => Ok(graphics(gpu, "asked for")),
+            Some(gpu) => graphics(gpu, "asked for"),
             None => missing(place.map_or("gpu".to_owned(), |place| format!("gpu:{place}"))),
         },
         DeviceChoice::Software => match of_kind(DeviceKind::Software).next() {
-            Some(software) => Ok(graphics(software, "asked for")),
+            Some(software) => graphics(software, "asked for"),
             None => missing("software".to_owned()),
         },
     }
 }
 
-fn graphics(found: &Found, reason: &str) -> OpenDevice {
-    OpenDevice {
-        device: Device::wgpu(found.burn.clone()),
+/// A graphics device that is open in this process.
+struct Opened {
+    found: BurnKind,
+    device: Device,
+    handle: wgpu::Device,
+    full: Arc<AtomicBool>,
+}
+
+/// Notes allocations that fail on `handle`. Burn's own handler ends the work in a panic and forgets why; so does this
+/// one, but for the note.
+fn note_full_memory(handle: &wgpu::Device) -> Arc<AtomicBool> {
+    let full = Arc::new(AtomicBool::new(false));
+    let noted = full.clone();
+    #[expect(clippy::panic, reason = "the backend catches it and fails the work")]
+    handle.on_uncaptured_error(Arc::new(move |error| {
+        if matches!(error, wgpu::Error::OutOfMemory { .. }) {
+            noted.store(true, Ordering::Relaxed);
+        }
+        panic!("wgpu error: {error}");
+    }));
+    full
+}
+
+/// Graphics devices that are open. Burn keeps what it opens until the process ends, so each is opened once, and
+/// again only when it was lost.
+static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+fn graphics(found: &Found, reason: &str) -> Result<OpenDevice, EngineError> {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = opened.iter().find(|one| one.found == found.burn);
+    let (device, handle, full) = if let Some(one) = known {
+        (one.device.clone(), one.handle.clone(), one.full.clone())
+    } else {
+        let options = Device::wgpu_options().device_kind(found.burn.clone());
+        let (device, setup) = options.init_with_setup().map_err(|error| {
+            EngineError::internal(format!("opening {}: {error}", found.info.name))
+        })?;
+        let full = note_full_memory(&setup.device);
+        opened.push(Opened {
+            found: found.burn.clone(),
+            device: device.clone(),
+            handle: setup.device.clone(),
+            full: full.clone(),
+        });
+        (device, setup.device, full)
+    };
+    Ok(OpenDevice {
+        device,
         info: DeviceInfo {
             reason: reason.to_owned(),
             ..found.info.clone()
         },
         max_elements: (found.max_binding / VALUE_BYTES) as usize,
         weights: WeightStorage::default(),
+        most_memory: None,
+        handle: Some(handle),
+        full,
+    })
+}
+
+/// Opens a graphics device that was lost once more, as a new one beside the lost one; all tensors on it are gone.
+///
+/// # Errors
+/// [`EngineError::Internal`] when it does not open, and in the `fast` build, whose compiler needs a device that burn
+/// opened itself.
+pub fn reopen(lost: &OpenDevice) -> Result<OpenDevice, EngineError> {
+    let wrong = |what: String| EngineError::internal(format!("opening the device again: {what}"));
+    if cfg!(feature = "fast") {
+        return Err(wrong("start the program again".to_owned()));
     }
+    let old = lost.handle.as_ref();
+    let old = old.ok_or_else(|| wrong("it is no graphics device".to_owned()))?;
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = opened.iter_mut().find(|one| one.device == lost.device);
+    let known = known.ok_or_else(|| wrong("it was not open".to_owned()))?;
+    let instance = instance();
+    let adapters = pollster::block_on(instance.enumerate_adapters(BACKENDS));
+    let info = old.adapter_info();
+    let adapter = adapters
+        .into_iter()
+        .find(|adapter| adapter.get_info() == info)
+        .ok_or_else(|| wrong("it is not there any more".to_owned()))?;
+    let wanted = wgpu::DeviceDescriptor {
+        required_features: old.features() - wgpu::Features::all_experimental_mask(),
+        required_limits: old.limits(),
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..wgpu::DeviceDescriptor::default()
+    };
+    let (handle, queue) = pollster::block_on(adapter.request_device(&wanted))
+        .map_err(|error| wrong(error.to_string()))?;
+    let setup = burn::tensor::wgpu::WgpuSetup {
+        instance,
+        adapter,
+        device: handle.clone(),
+        queue,
+        backend: info.backend,
+    };
+    let device = Device::wgpu_options().setup(setup).init();
+    known.device = device.map_err(|error| wrong(error.to_string()))?;
+    known.full = note_full_memory(&handle);
+    known.handle = handle;
+    Ok(OpenDevice {
+        device: known.device.clone(),
+        handle: Some(known.handle.clone()),
+        full: known.full.clone(),
+        ..lost.clone()
+    })
 }

@@ -178,6 +178,37 @@ pub fn loaded(sizes: &Sizes, keeping: Keeping) -> u64 {
     (transformer + text) * weight_bytes(keeping) + vae * VALUE
 }
 
+/// Ways to keep a model that `wish` allows, from the quickest to the smallest.
+fn ways(wish: WeightStorage) -> impl Iterator<Item = Keeping> {
+    const WAYS: [(bool, bool); 3] = [(false, false), (true, false), (true, true)];
+    let allowed = match wish {
+        WeightStorage::Auto => &WAYS[..],
+        WeightStorage::Single => &WAYS[..1],
+        WeightStorage::Half => &WAYS[1..2],
+        WeightStorage::Small => &WAYS[2..],
+    };
+    allowed.iter().flat_map(|&(half_weights, half_cache)| {
+        [true, false].map(|text_stays| Keeping {
+            half_weights,
+            half_cache,
+            text_stays,
+        })
+    })
+}
+
+/// What a picture of `scales` scales takes the next smaller way of keeping a model that is kept as `now`, in bytes;
+/// `None` when there is none.
+pub fn smaller(sizes: &Sizes, scales: usize, device: &OpenDevice, now: Keeping) -> Option<u64> {
+    let bytes = |way| {
+        square_picture(sizes, scales, device, way)
+            .ok()
+            .map(|need| need.bytes())
+    };
+    let before = bytes(now)?;
+    let later = ways(device.weights).skip_while(|way| *way != now).skip(1);
+    later.filter_map(bytes).find(|&bytes| bytes < before)
+}
+
 /// How a model is kept on `device` so that a picture of `scales` scales fits: as `wish` says, or the first way
 /// that fits, from the quickest to the smallest.
 ///
@@ -189,25 +220,12 @@ pub fn keeping(
     device: &OpenDevice,
     wish: WeightStorage,
 ) -> Result<Keeping, EngineError> {
-    let ways = [(false, false), (true, false), (true, true)];
-    let ways: &[(bool, bool)] = match wish {
-        WeightStorage::Auto => &ways,
-        WeightStorage::Single => &ways[..1],
-        WeightStorage::Half => &ways[1..2],
-        WeightStorage::Small => &ways[2..],
-    };
     let mut last = Keeping::default();
-    for &(half_weights, half_cache) in ways {
-        for text_stays in [true, false] {
-            last = Keeping {
-                half_weights,
-                half_cache,
-                text_stays,
-            };
-            let need = square_picture(sizes, scales, device, last)?;
-            if device.info.memory.is_none_or(|there| need.bytes() <= there) {
-                return Ok(last);
-            }
+    for way in ways(wish) {
+        last = way;
+        let need = square_picture(sizes, scales, device, last)?;
+        if device.memory().is_none_or(|there| need.bytes() <= there) {
+            return Ok(last);
         }
     }
     Ok(last)

@@ -74,10 +74,8 @@ fn what_is_computed_beforehand_is_what_it_takes() {
     let mut bundle = Bundle::open(&starter(), &device).unwrap();
     let sizes = bundle.sizes();
     let single = COUNTER.current_usage() as u64 - before;
-    let halved = OpenDevice {
-        weights: WeightStorage::Half,
-        ..device.clone()
-    };
+    let mut halved = device.clone();
+    halved.weights = WeightStorage::Half;
     let half = Bundle::open(&starter(), &halved).unwrap();
     let both = COUNTER.current_usage() as u64 - before;
     let blocks = single - (both - single);

@@ -48,6 +48,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
             weights,
             passed: passed_path(),
             wake,
+            on_step: None,
         });
         engine.unwrap_or_else(EngineHandle::failed)
     };

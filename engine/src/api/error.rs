@@ -139,6 +139,24 @@ pub enum EngineError {
         /// What was seen.
         what: String,
     },
+    /// A device's memory is full, and no smaller way is left.
+    #[error(
+        "Memory ran out ({device}), and there is no smaller way left to do this. Close other programs, choose a smaller picture, or use the processor: --device cpu."
+    )]
+    OutOfMemory {
+        /// The device.
+        device: String,
+    },
+    /// A device stopped answering.
+    #[error(
+        "The device {device} stopped answering ({what}). Try again; if it goes on, update its driver, or use the processor: --device cpu."
+    )]
+    DeviceLost {
+        /// The device.
+        device: String,
+        /// What its driver says.
+        what: String,
+    },
     /// A calculation gave numbers that are not numbers.
     #[error("The numbers went wrong ({what}). {advice}")]
     NotFinite {

@@ -105,11 +105,12 @@ pub fn fit(
 /// Memory that a lesson may take on `device` beside what is loaded, in bytes, with the model itself.
 pub fn available(bundle: &Bundle, device: &OpenDevice) -> Option<u64> {
     if device.info.kind != DeviceKind::Cpu {
-        return device.info.memory;
+        return device.memory();
     }
     // The model lies in memory already and counts in what is needed.
     let loaded = memory::loaded(&bundle.sizes(), bundle.info.keeping);
-    memory::free_on_host().map(|free| free + loaded)
+    let there = memory::free_on_host().map(|free| free + loaded);
+    there.map(|there| there.min(device.most_memory.unwrap_or(u64::MAX)))
 }
 
 /// What lessons on square pictures take, per piece of a wish; one update is measured.

@@ -63,6 +63,7 @@ impl Drawing<'_> {
 
 impl Watcher for Drawing<'_> {
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
+        self.link.step();
         let (job, index, count) = (self.job, view.index, self.scales.len());
         let is_last = index + 1 == count;
         self.bits.extend(view.bits.first().cloned());

@@ -11,6 +11,7 @@ mod doubt;
 mod drawing;
 mod link;
 mod notes;
+mod relief;
 mod run_loop;
 mod studio;
 mod tuning;
@@ -60,6 +61,9 @@ pub struct SpawnOptions {
     pub passed: Option<PathBuf>,
     /// Called after every event, on the engine thread.
     pub wake: Box<dyn Fn() + Send>,
+    /// Called on the engine thread within a job, at every scale and every update. A test panics in it, in the words of a
+    /// device that fails.
+    pub on_step: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl SpawnOptions {
@@ -72,6 +76,7 @@ impl SpawnOptions {
             weights: WeightStorage::default(),
             passed: None,
             wake: Box::new(|| ()),
+            on_step: None,
         }
     }
 }
@@ -87,7 +92,12 @@ pub fn spawn(options: SpawnOptions) -> Result<EngineHandle, EngineError> {
     let (request_sender, requests) = unbounded();
     let (event_sender, events) = unbounded();
     let cancels = Arc::new(CancelBoard::default());
-    let link = Link::new(event_sender, options.wake, Arc::clone(&cancels));
+    let link = Link::new(
+        event_sender,
+        options.wake,
+        options.on_step,
+        Arc::clone(&cancels),
+    );
     let (model, previews) = (options.model, options.previews);
     let start = Start {
         device: options.device,

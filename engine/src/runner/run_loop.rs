@@ -11,6 +11,7 @@ use crossbeam_channel::Receiver;
 use super::Previews;
 use super::link::Link;
 use super::notes::Notes;
+use super::relief::{Relief, Trouble};
 use super::studio::Studio;
 use super::tuning;
 use crate::api::{
@@ -18,7 +19,7 @@ use crate::api::{
 };
 use crate::device::{self, OpenDevice};
 use crate::generate::Bundle;
-use crate::self_test;
+use crate::{memory, self_test};
 
 /// How often a paused lesson looks whether it goes on.
 const PAUSE_LOOK: Duration = Duration::from_millis(50);
@@ -83,7 +84,7 @@ impl Engine {
             match request {
                 Request::LoadModel { folder } => self.load(&folder, &device),
                 Request::Run { job, task } => {
-                    self.serve(job, &task, &device, requests);
+                    self.serve(job, &task, &mut device, requests);
                     self.link.forget(job);
                 }
             }
@@ -106,37 +107,59 @@ impl Engine {
         }
     }
 
+    /// Does a job; where the device fails, once more in a smaller way.
     fn serve(
+        &mut self,
+        job: JobId,
+        task: &Task,
+        device: &mut Result<OpenDevice, EngineError>,
+        requests: &Receiver<Request>,
+    ) {
+        let mut relief = Relief::default();
+        while let Err(error) = self.attempt(job, task, device, requests, &relief) {
+            let trouble = trouble_of(&error, device.as_ref().ok());
+            let again = match (trouble, device.as_mut()) {
+                (Some(trouble), Ok(open)) => self.relieve(trouble, task, open, &mut relief),
+                (None, Ok(open)) if matches!(error, EngineError::Internal { .. }) => {
+                    self.after_failure(open);
+                    Err(error)
+                }
+                _ => Err(error),
+            };
+            if let Err(error) = again {
+                self.link.tell(Event::Failed { job, error });
+                return;
+            }
+        }
+    }
+
+    /// Does a job as far as `relief` lets it.
+    fn attempt(
         &mut self,
         job: JobId,
         task: &Task,
         device: &Result<OpenDevice, EngineError>,
         requests: &Receiver<Request>,
-    ) {
+        relief: &Relief,
+    ) -> Result<(), EngineError> {
         if self.link.is_stopped(job) {
             self.link.tell(Event::Cancelled { job });
-            return;
+            return Ok(());
         }
+        let open = device.as_ref().map_err(EngineError::clone)?;
         let Some((bundle, notes)) = &mut self.model else {
-            let error = device
-                .as_ref()
-                .err()
-                .cloned()
-                .unwrap_or(EngineError::NoModel);
-            self.link.tell(Event::Failed { job, error });
-            return;
+            return Err(EngineError::NoModel);
         };
         let (link, previews) = (&self.link, self.previews);
+        let task = relief.eased(task, bundle.info.scale_count);
         let mut finished = false;
         let result = guarded(|| {
-            let result = match task {
+            let result = match task.as_ref() {
                 Task::LookThrough { folder, trigger } => {
-                    let device = device.as_ref().map_err(EngineError::clone)?;
-                    let rates = notes.lesson_rates(bundle, device)?;
+                    let rates = notes.lesson_rates(bundle, open)?;
                     tuning::look(job, folder, trigger, bundle, rates, link)
                 }
                 Task::Tune(wish) => {
-                    let device = device.as_ref().map_err(EngineError::clone)?;
                     let later = &mut self.later;
                     let mut break_time = BreakTime {
                         lesson: job,
@@ -147,33 +170,42 @@ impl Engine {
                         later,
                     };
                     let mut between = |bundle: &mut Bundle| break_time.serve(bundle);
-                    tuning::tune(job, wish, bundle, device, link, &mut between)
+                    tuning::tune(job, wish, bundle, open, link, &relief.notes, &mut between)
                 }
-                _ => Studio { bundle, notes }
-                    .serve(job, task, previews, link)
-                    .unwrap_or(Ok(())),
+                drawing => Studio {
+                    bundle,
+                    notes,
+                    given_up: &relief.notes,
+                }
+                .serve(job, drawing, previews, link)
+                .unwrap_or(Ok(())),
             };
             finished = true;
             result
         });
-        if let Err(error) = result {
-            self.link.tell(Event::Failed { job, error });
-        }
         if !finished {
-            self.recover(device);
+            self.take_off();
+        }
+        result
+    }
+
+    /// After a panic whatever was on the model is taken off.
+    fn take_off(&mut self) {
+        if let Some((bundle, _)) = &mut self.model {
+            let _off = guarded(|| bundle.wear(&[]).map(|_| ()));
         }
     }
 
-    /// After a panic: weights on the processor cannot be harmed, those on a graphics device may be gone.
-    fn recover(&mut self, device: &Result<OpenDevice, EngineError>) {
-        if let Some((bundle, _)) = &mut self.model {
-            // Whatever was on the model while it fell over is taken off.
-            let _off = guarded(|| bundle.wear(&[]).map(|_| ()));
+    /// After a mistake: weights on the processor cannot be harmed, those on a graphics device are loaded again.
+    fn after_failure(&mut self, device: &OpenDevice) {
+        if device.info.kind != DeviceKind::Cpu {
+            self.load_again(&Ok(device.clone()));
         }
-        let on_graphics = device
-            .as_ref()
-            .is_ok_and(|open| open.info.kind != DeviceKind::Cpu);
-        if on_graphics && let Some(model) = self.model.take() {
+    }
+
+    /// Frees the model and loads it again, with what `device` is now.
+    fn load_again(&mut self, device: &Result<OpenDevice, EngineError>) {
+        if let Some(model) = self.model.take() {
             let folder = model.0.folder.clone();
             // A lost device may complain again while its tensors are freed.
             let _freed = guarded(|| {
@@ -182,6 +214,70 @@ impl Engine {
             });
             self.load(&folder, device);
         }
+    }
+
+    /// Makes room, or opens a lost device again, so that `task` can be tried once more.
+    ///
+    /// # Errors
+    /// What to tell the user when nothing is left to try; the engine can go on with other jobs.
+    fn relieve(
+        &mut self,
+        trouble: Trouble,
+        task: &Task,
+        device: &mut OpenDevice,
+        relief: &mut Relief,
+    ) -> Result<(), EngineError> {
+        let name = device.info.name.clone();
+        tracing::warn!("{name}: {trouble:?}");
+        if let Trouble::Lost(_) = &trouble {
+            *device = guarded(|| device::reopen(device)).map_err(|error| {
+                tracing::error!("{error}");
+                trouble.clone().told(&name)
+            })?;
+            self.load_again(&Ok(device.clone()));
+            return if relief.after_loss(&name) && self.model.is_some() {
+                Ok(())
+            } else {
+                Err(trouble.told(&name))
+            };
+        }
+        if self.make_room(task, device, relief) && self.model.is_some() {
+            Ok(())
+        } else {
+            Err(trouble.told(&name))
+        }
+    }
+
+    /// Takes the next step towards less memory; `false` when none is left.
+    fn make_room(&mut self, task: &Task, device: &mut OpenDevice, relief: &mut Relief) -> bool {
+        self.take_off();
+        let Some((bundle, _)) = &self.model else {
+            return false;
+        };
+        let (before, usual) = (bundle.info.keeping, bundle.info.scale_count);
+        if matches!(task, Task::Tune(_)) {
+            let Some(taken) = self.link.lesson_bytes() else {
+                return false;
+            };
+            // The lesson is planned anew for less.
+            device.most_memory = Some(taken / 4 * 3);
+            return relief.of_lesson();
+        }
+        let sizes = bundle.sizes();
+        if let Some(smaller) = memory::smaller(&sizes, usual, device, before) {
+            device.most_memory = Some(smaller);
+            self.load_again(&Ok(device.clone()));
+            let after = self.model.as_ref().map(|(bundle, _)| bundle.info.keeping);
+            if after.is_some_and(|after| relief.keeps(before, after)) {
+                return true;
+            }
+        }
+        if let Some(smaller) = relief.piece(device.max_elements) {
+            device.max_elements = smaller;
+            self.load_again(&Ok(device.clone()));
+            return true;
+        }
+        relief.of_picture(task, usual)
     }
 }
 
@@ -198,6 +294,7 @@ struct BreakTime<'a> {
 impl BreakTime<'_> {
     /// Draws what was asked for; while the lesson is paused, goes on doing so.
     fn serve(&mut self, bundle: &mut Bundle) {
+        self.link.step();
         loop {
             let paused = self.link.is_paused(self.lesson) && !self.link.is_stopped(self.lesson);
             let next = if paused {
@@ -226,6 +323,7 @@ impl BreakTime<'_> {
         let mut studio = Studio {
             bundle,
             notes: self.notes,
+            given_up: &[],
         };
         let (previews, link) = (self.previews, self.link);
         let mut is_drawing = true;
@@ -256,6 +354,25 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, Engine
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no details");
         Err(EngineError::internal(text))
+    })
+}
+
+/// What is wrong with `device` after a job ended in `error`, if something is.
+fn trouble_of(error: &EngineError, device: Option<&OpenDevice>) -> Option<Trouble> {
+    let device = device?;
+    if !matches!(error, EngineError::Internal { .. }) {
+        return None;
+    }
+    if device.ran_out_of_memory() {
+        return Some(Trouble::Memory);
+    }
+    let said = Trouble::of(error);
+    if said.is_some() || device.info.kind == DeviceKind::Cpu {
+        return said;
+    }
+    // What was torn down halfway does not say why: the device is asked.
+    guarded(|| try_out(&device.device)).err().map(|error| {
+        Trouble::of(&error).unwrap_or_else(|| Trouble::Lost("it does not answer".to_owned()))
     })
 }
 

@@ -22,6 +22,8 @@ const DRAFTS_AT_ONCE: usize = 16;
 pub(super) struct Studio<'a> {
     pub(super) bundle: &'a mut Bundle,
     pub(super) notes: &'a mut Notes,
+    /// What was given up for this job, each a sentence for the user.
+    pub(super) given_up: &'a [String],
 }
 
 impl Studio<'_> {
@@ -301,6 +303,7 @@ impl Studio<'_> {
 
     /// Puts the LoRAs of `spec` on and notes what the user should know of texts and LoRAs.
     fn put_on(&mut self, spec: &GenerateSpec, plan: &mut Plan) -> Result<(), EngineError> {
+        plan.notes.splice(0..0, self.given_up.iter().cloned());
         for (name, text) in [
             ("prompt", &spec.prompt),
             ("prompt for details", &spec.detail_prompt),
@@ -413,6 +416,7 @@ struct Collector<'a> {
 
 impl Watcher for Collector<'_> {
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
+        self.link.step();
         for (all, own) in self.bits.iter_mut().zip(view.bits) {
             all.push(own.clone());
         }
@@ -432,7 +436,6 @@ mod tests {
     use super::*;
     use crate::api::DeviceChoice;
     use crate::device;
-    use crate::runner::CancelBoard;
 
     /// Drafts that do not fit together come in groups, are said to, and are the same.
     #[test]
@@ -443,10 +446,11 @@ mod tests {
             device.max_elements = max_elements;
             let mut bundle = Bundle::open(&folder, &device).unwrap();
             let (sender, events) = crossbeam_channel::unbounded();
-            let link = Link::new(sender, Box::new(|| ()), Arc::new(CancelBoard::default()));
+            let link = Link::new(sender, Box::new(|| ()), None, Arc::default());
             let mut studio = Studio {
                 bundle: &mut bundle,
                 notes: &mut Notes::default(),
+                given_up: &[],
             };
             let spec = GenerateSpec::new("a red house, green hills", 3);
             studio.drafts(JobId(1), &spec, (5, 3), &link).unwrap();

@@ -43,6 +43,7 @@ pub(super) fn tune(
     bundle: &mut Bundle,
     device: &OpenDevice,
     link: &Link,
+    given_up: &[String],
     between: &mut dyn FnMut(&mut Bundle),
 ) -> Result<(), EngineError> {
     let collection = look_through(&wish.data, bundle.info.scale_count, &wish.trigger)?;
@@ -66,6 +67,7 @@ pub(super) fn tune(
             bundle,
             device,
             link,
+            given_up,
             &limits,
             between,
         ) {
@@ -101,6 +103,7 @@ fn run(
     bundle: &mut Bundle,
     device: &OpenDevice,
     link: &Link,
+    given_up: &[String],
     limits: &Limits<'_>,
     between: &mut dyn FnMut(&mut Bundle),
 ) -> Result<u64, EngineError> {
@@ -129,7 +132,7 @@ fn run(
         Progress::Fitted { memory, notes } => link.tell(Event::TuneFitted {
             job,
             memory: memory.clone(),
-            notes: notes.clone(),
+            notes: given_up.iter().chain(notes).cloned().collect(),
         }),
         Progress::Step | Progress::Captions { .. } => {}
     };

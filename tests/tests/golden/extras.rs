@@ -132,10 +132,8 @@ fn tokenizer_loss(recorded: &Arrays, device: &OpenDevice) -> Arrays {
         let [batch, places, one, d] = z.shape[..] else {
             panic!("{name} has four axes")
         };
-        let training = OpenDevice {
-            device: device.device.clone().autodiff(),
-            ..device.clone()
-        };
+        let mut training = device.clone();
+        training.device = device.device.clone().autodiff();
         let z: Tensor<4> = tensor(z, &training).require_grad(); // [B, n, 1, d]
         let features = z.clone().permute([0, 3, 1, 2]);
         let scale = Scale { h: places, w: one };
