@@ -1,6 +1,6 @@
 //! Operations written by hand for the processor: what training and drawing spend their time on.
 //!
-//! Every function here returns `None` where it does not apply: another device, a processor without
+//! Every function here returns `None` where it does not apply: another device, a processor with neither AVX2 nor
 //! AVX-512 and its bf16 products, or switched off. The caller then goes on with the same formula in
 //! tensor operations, which is the definition. Tests compare the two at odd sizes, values and gradients.
 
@@ -9,7 +9,11 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 #[expect(
     unsafe_code,
-    reason = "vector instructions, reached only where `x86::available` holds"
+    reason = "vector instructions, reached only where `x86::set` found them"
+)]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the same source, compiled for two sets of instructions"
 )]
 mod x86;
 
@@ -29,7 +33,8 @@ use serde::{Deserialize, Serialize};
 pub enum Precision {
     /// Factors and sums in f32.
     Single,
-    /// Factors of matrix products rounded to bf16, sums and all else in f32; for training.
+    /// Factors of matrix products rounded to bf16 where the processor multiplies those, sums and all else in f32; for
+    /// training.
     Half,
     /// Not at all: tensor operations do everything.
     Off,
@@ -38,7 +43,7 @@ pub enum Precision {
 /// Whether this processor runs them.
 pub fn available() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return x86::available();
+    return x86::set().is_some();
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
@@ -99,23 +104,48 @@ impl Sight {
 fn applies<const D: usize>(x: &Tensor<D>) -> Option<Precision> {
     let precision = PRECISION.get();
     let fits = precision != Precision::Off
-        && x86::available()
+        && available()
         && x.dtype() == DType::F32
         && !x.dims().contains(&0)
         && x.device().without_autodiff() == Device::flex();
     fits.then_some(precision)
 }
 
+/// An operation of the set of instructions that is there, `$factor` being its factor type for the precision.
 #[cfg(target_arch = "x86_64")]
-macro_rules! by_precision {
-    ($precision:expr, $factor:ident => $result:expr) => {
-        match $precision {
-            Precision::Half => {
-                type $factor = x86::Half;
+macro_rules! by_set {
+    ($precision:expr, $set:ident, $factor:ident => $result:expr) => {
+        match (x86::set()?, $precision) {
+            (x86::Set::Wide, Precision::Half) => {
+                use x86::wide as $set;
+                type $factor = $set::Half;
                 $result
             }
-            Precision::Single | Precision::Off => {
-                type $factor = x86::Single;
+            (x86::Set::Wide, Precision::Single | Precision::Off) => {
+                use x86::wide as $set;
+                type $factor = $set::Single;
+                $result
+            }
+            (x86::Set::Narrow, Precision::Half) => {
+                use x86::narrow as $set;
+                type $factor = $set::Half;
+                $result
+            }
+            (x86::Set::Narrow, Precision::Single | Precision::Off) => {
+                use x86::narrow as $set;
+                type $factor = $set::Single;
+                $result
+            }
+        }
+    };
+    ($set:ident => $result:expr) => {
+        match x86::set()? {
+            x86::Set::Wide => {
+                use x86::wide as $set;
+                $result
+            }
+            x86::Set::Narrow => {
+                use x86::narrow as $set;
                 $result
             }
         }
@@ -142,8 +172,8 @@ mod here {
         let precision = applies(x)?;
         let bias = bias.cloned().unwrap_or_else(|| nothing(&device));
         let (x, weight) = (x.clone(), weight.clone());
-        Some(by_precision!(precision, F => {
-            apply(x, weight, bias, x86::linear::Linear::<F>(PhantomData))
+        Some(by_set!(precision, set, F => {
+            apply(x, weight, bias, set::linear::Linear::<F>(PhantomData))
         }))
     }
 
@@ -158,8 +188,8 @@ mod here {
     ) -> Option<Tensor<4>> {
         let precision = applies(x)?;
         let (x, weight, bias) = (x.clone(), weight.clone(), bias.clone());
-        Some(by_precision!(precision, F => {
-            apply(x, weight, bias, x86::conv::Conv::<F> { double, factor: PhantomData })
+        Some(by_set!(precision, set, F => {
+            apply(x, weight, bias, set::conv::Conv::<F> { double, factor: PhantomData })
         }))
     }
 
@@ -172,8 +202,10 @@ mod here {
         epsilon: f32,
     ) -> Option<Tensor<4>> {
         applies(x)?;
-        let operation = x86::norm::GroupNormSilu { groups, epsilon };
-        Some(apply(x.clone(), scale.clone(), shift.clone(), operation))
+        let (x, scale, shift) = (x.clone(), scale.clone(), shift.clone());
+        Some(by_set!(set => {
+            apply(x, scale, shift, set::norm::GroupNormSilu { groups, epsilon })
+        }))
     }
 
     /// Layer normalisation of `[R, L, C]`, then `normal * (plus + scale) + shift`; both `[R or 1, 1, C]`.
@@ -185,28 +217,26 @@ mod here {
         epsilon: f32,
     ) -> Option<Tensor<3>> {
         applies(x)?;
-        let operation = x86::norm::LayerNorm { epsilon, plus };
-        Some(apply(x.clone(), scale.clone(), shift.clone(), operation))
+        let (x, scale, shift) = (x.clone(), scale.clone(), shift.clone());
+        Some(by_set!(set => {
+            apply(x, scale, shift, set::norm::LayerNorm { epsilon, plus })
+        }))
     }
 
     /// GELU in its tanh form.
     pub fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
         let device = x.device();
         applies(x)?;
-        let nothing = nothing(&device);
-        Some(apply(
-            x.clone(),
-            nothing.clone(),
-            nothing,
-            x86::pointwise::Gelu,
-        ))
+        let (x, nothing) = (x.clone(), nothing(&device));
+        let also = nothing.clone();
+        Some(by_set!(set => apply(x, nothing, also, set::pointwise::Gelu)))
     }
 
     /// `x + gate * branch`: `[R, L, C]`, the gate `[R, 1, C]`.
     pub fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
         applies(x)?;
         let (x, branch, gate) = (x.clone(), branch.clone(), gate.clone());
-        Some(apply(x, branch, gate, x86::pointwise::GatedSum))
+        Some(by_set!(set => apply(x, branch, gate, set::pointwise::GatedSum)))
     }
 
     /// Heads of `qkv` `[B, L, 3C]`, queries and keys brought to a length and turned: `[3, B, N, L, D]`.
@@ -219,12 +249,9 @@ mod here {
     ) -> Option<Tensor<5>> {
         let device = qkv.device();
         applies(qkv)?;
-        let operation = x86::turn::Turn {
-            heads: lengths.dims()[1],
-            turns: turns.clone(),
-        };
-        let nothing = nothing(&device);
-        Some(apply(qkv.clone(), lengths.clone(), nothing, operation))
+        let (heads, turns) = (lengths.dims()[1], turns.clone());
+        let (qkv, lengths, nothing) = (qkv.clone(), lengths.clone(), nothing(&device));
+        Some(by_set!(set => apply(qkv, lengths, nothing, set::turn::Turn { heads, turns })))
     }
 
     /// Attention of queries `[B, N, L, D]` to the first keys and values `[B, N, S, D]` they may see: `[B, L, C]`.
@@ -237,9 +264,9 @@ mod here {
         let precision = applies(query)?;
         let (query, key, value, sights) =
             (query.clone(), key.clone(), value.clone(), sights.clone());
-        Some(by_precision!(precision, F => {
+        Some(by_set!(precision, set, F => {
             let factor: PhantomData<F> = PhantomData;
-            apply(query, key, value, x86::attention::Attend { sights, factor })
+            apply(query, key, value, set::attention::Attend { sights, factor })
         }))
     }
 
@@ -254,9 +281,9 @@ mod here {
         let precision = applies(query)?;
         let (query, text, lens) = (query.clone(), text.clone(), lens.clone());
         let nothing = nothing(&device);
-        Some(by_precision!(precision, F => {
+        Some(by_set!(precision, set, F => {
             let factor: PhantomData<F> = PhantomData;
-            apply(query, text, nothing, x86::attention::CrossAttention { heads, lens, factor })
+            apply(query, text, nothing, set::attention::CrossAttention { heads, lens, factor })
         }))
     }
 }

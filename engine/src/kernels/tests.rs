@@ -1,5 +1,6 @@
 //! The operations against their definition, at odd sizes: values and gradients.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation, module, ops::ConvOptions};
@@ -7,6 +8,15 @@ use burn::tensor::{Device, Tensor, TensorData, activation, module, ops::ConvOpti
 use super::{Precision, with_precision};
 use crate::layers;
 use crate::random::Stream;
+
+thread_local! {
+    static ONLY_NARROW: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is to do with the narrower set of instructions, where the processor has both.
+pub(super) fn only_narrow() -> bool {
+    ONLY_NARROW.get()
+}
 
 fn device() -> Device {
     Device::flex().autodiff()
@@ -71,14 +81,21 @@ fn compare<const X: usize, const A: usize, const B: usize, const Y: usize>(
     f: &dyn Fn(&Tensor<X>, &Tensor<A>, &Tensor<B>) -> Tensor<Y>,
 ) {
     let definition = run(&inputs, Precision::Off, f);
-    for (precision, most) in [(Precision::Single, 2e-5), (Precision::Half, 3e-2)] {
+    let precisions = [(Precision::Single, 2e-5), (Precision::Half, 3e-2)];
+    let ways = precisions.map(|way| [(way, false), (way, true)]);
+    for ((precision, most), narrow) in ways.into_iter().flatten() {
+        ONLY_NARROW.set(narrow);
         let found = run(&inputs, precision, f);
+        ONLY_NARROW.set(false);
         for (what, (found, wanted)) in ["value", "first", "second", "third"]
             .into_iter()
             .zip(found.iter().zip(&definition))
         {
             let apart = gap(found, wanted);
-            assert!(apart < most, "{name}, {precision:?}, {what}: {apart:e}");
+            assert!(
+                apart < most,
+                "{name}, {precision:?}, narrow {narrow}, {what}: {apart:e}"
+            );
         }
     }
 }
@@ -110,7 +127,8 @@ fn linear() {
     }
 }
 
-/// Beyond every limit of a block: 192 rows, 512 columns, 128 steps, 200 rows of a layer; shared out and not.
+/// Beyond every limit of a block: 96 or 192 rows, 256 or 512 columns, 128 or 256 steps, 200 rows of a layer; shared out
+/// and not.
 #[test]
 fn large_products() {
     let large = || {
@@ -301,6 +319,10 @@ fn cross_attention() {
 fn operations_are_used_where_the_processor_can() {
     let x = random([1, 2, 3], 1);
     let used = super::gelu_tanh(&x).is_some();
-    assert_eq!(used, super::x86::available());
+    assert_eq!(used, super::available());
+    assert_eq!(
+        super::x86::set().is_some(),
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    );
     assert!(with_precision(Precision::Off, || super::gelu_tanh(&x)).is_none());
 }

@@ -157,62 +157,64 @@ fn head_of<'a>(values: &Values<'a>, place: usize) -> &'a [f32] {
 }
 
 impl<F: Factor> Attend<F> {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn run(&self, [query, key, value]: [Values<'_>; 3]) -> Vec<f32> {
-        let [heads, tokens, width] = [1, 2, 3].map(|axis: usize| query.shape[axis]);
-        let mut mixed = vec![0.0; query.data.len()];
-        let one = |(place, mixed): (usize, &mut [f32])| {
-            let parts = Head {
-                query: head_of(&query, place),
-                key: head_of(&key, place),
-                value: head_of(&value, place),
-                width,
+    vectorised! {
+        fn run(&self, [query, key, value]: [Values<'_>; 3]) -> Vec<f32> {
+            let [heads, tokens, width] = [1, 2, 3].map(|axis: usize| query.shape[axis]);
+            let mut mixed = vec![0.0; query.data.len()];
+            let one = |(place, mixed): (usize, &mut [f32])| {
+                let parts = Head {
+                    query: head_of(&query, place),
+                    key: head_of(&key, place),
+                    value: head_of(&value, place),
+                    width,
+                };
+                for sight in self.sights.iter() {
+                    parts.forward::<F>(sight, &mut mixed[sight.queries.start * width..]);
+                }
             };
-            for sight in self.sights.iter() {
-                parts.forward::<F>(sight, &mut mixed[sight.queries.start * width..]);
+            mixed
+                .par_chunks_exact_mut(tokens * width)
+                .enumerate()
+                .for_each(one);
+            let mut y = vec![0.0; mixed.len()];
+            let channels = heads * width;
+            for (place, mixed) in mixed.chunks_exact(tokens * width).enumerate() {
+                let y = &mut y[place / heads * tokens * channels..][..tokens * channels];
+                scatter(y, channels, place % heads * width, width, mixed);
             }
-        };
-        mixed
-            .par_chunks_exact_mut(tokens * width)
-            .enumerate()
-            .for_each(one);
-        let mut y = vec![0.0; mixed.len()];
-        let channels = heads * width;
-        for (place, mixed) in mixed.chunks_exact(tokens * width).enumerate() {
-            let y = &mut y[place / heads * tokens * channels..][..tokens * channels];
-            scatter(y, channels, place % heads * width, width, mixed);
+            y
         }
-        y
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn back(&self, gradient: &[f32], [query, key, value]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-        let [heads, tokens, width] = [1, 2, 3].map(|axis: usize| query.shape[axis]);
-        let (channels, places) = (heads * width, key.shape[2]);
-        let mut of_query = vec![0.0; query.data.len()];
-        let mut of_key = vec![0.0; key.data.len()];
-        let mut of_value = vec![0.0; value.data.len()];
-        let rows = of_query
-            .par_chunks_exact_mut(tokens * width)
-            .zip(of_key.par_chunks_exact_mut(places * width))
-            .zip(of_value.par_chunks_exact_mut(places * width))
-            .enumerate();
-        rows.for_each(|(place, ((of_query, of_key), of_value))| {
-            let parts = Head {
-                query: head_of(&query, place),
-                key: head_of(&key, place),
-                value: head_of(&value, place),
-                width,
-            };
-            let gradient = &gradient[place / heads * tokens * channels..][..tokens * channels];
-            let gradient = gather(gradient, channels, place % heads * width, width);
-            for sight in self.sights.iter() {
-                let start = sight.queries.start * width;
-                let of_parts = [&mut of_query[start..], &mut *of_key, &mut *of_value];
-                parts.backward::<F>(sight, &gradient[start..], of_parts);
-            }
-        });
-        [of_query, of_key, of_value]
+    vectorised! {
+        fn back(&self, gradient: &[f32], [query, key, value]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+            let [heads, tokens, width] = [1, 2, 3].map(|axis: usize| query.shape[axis]);
+            let (channels, places) = (heads * width, key.shape[2]);
+            let mut of_query = vec![0.0; query.data.len()];
+            let mut of_key = vec![0.0; key.data.len()];
+            let mut of_value = vec![0.0; value.data.len()];
+            let rows = of_query
+                .par_chunks_exact_mut(tokens * width)
+                .zip(of_key.par_chunks_exact_mut(places * width))
+                .zip(of_value.par_chunks_exact_mut(places * width))
+                .enumerate();
+            rows.for_each(|(place, ((of_query, of_key), of_value))| {
+                let parts = Head {
+                    query: head_of(&query, place),
+                    key: head_of(&key, place),
+                    value: head_of(&value, place),
+                    width,
+                };
+                let gradient = &gradient[place / heads * tokens * channels..][..tokens * channels];
+                let gradient = gather(gradient, channels, place % heads * width, width);
+                for sight in self.sights.iter() {
+                    let start = sight.queries.start * width;
+                    let of_parts = [&mut of_query[start..], &mut *of_key, &mut *of_value];
+                    parts.backward::<F>(sight, &gradient[start..], of_parts);
+                }
+            });
+            [of_query, of_key, of_value]
+        }
     }
 }
 
@@ -222,7 +224,7 @@ impl<F: Factor> Operation for Attend<F> {
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
 
@@ -232,7 +234,7 @@ impl<F: Factor> Operation for Attend<F> {
         inputs: [Values<'_>; 3],
         _wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs) }
     }
 }
@@ -256,69 +258,71 @@ impl<F: Factor> CrossAttention<F> {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn run(&self, [query, text, _]: [Values<'_>; 3]) -> Vec<f32> {
-        let (tokens, channels) = (query.shape[1], query.shape[2]);
-        let width = channels / self.heads;
-        let mut y = vec![0.0; query.data.len()];
-        let rows = query
-            .data
-            .par_chunks_exact(tokens * channels)
-            .zip(text.data.par_chunks_exact(text.shape[1] * 2 * channels))
-            .zip(y.par_chunks_exact_mut(tokens * channels))
-            .enumerate();
-        rows.for_each(|(row, ((query, text), y))| {
-            let mut mixed = vec![0.0; tokens * width];
-            for head in 0..self.heads {
-                let start = head * width;
-                let parts = Head {
-                    query: &gather(query, channels, start, width),
-                    key: &gather(text, 2 * channels, start, width),
-                    value: &gather(text, 2 * channels, channels + start, width),
-                    width,
-                };
-                parts.forward::<F>(&self.sight(row, tokens), &mut mixed);
-                scatter(y, channels, start, width, &mixed);
-            }
-        });
-        y
+    vectorised! {
+        fn run(&self, [query, text, _]: [Values<'_>; 3]) -> Vec<f32> {
+            let (tokens, channels) = (query.shape[1], query.shape[2]);
+            let width = channels / self.heads;
+            let mut y = vec![0.0; query.data.len()];
+            let rows = query
+                .data
+                .par_chunks_exact(tokens * channels)
+                .zip(text.data.par_chunks_exact(text.shape[1] * 2 * channels))
+                .zip(y.par_chunks_exact_mut(tokens * channels))
+                .enumerate();
+            rows.for_each(|(row, ((query, text), y))| {
+                let mut mixed = vec![0.0; tokens * width];
+                for head in 0..self.heads {
+                    let start = head * width;
+                    let parts = Head {
+                        query: &gather(query, channels, start, width),
+                        key: &gather(text, 2 * channels, start, width),
+                        value: &gather(text, 2 * channels, channels + start, width),
+                        width,
+                    };
+                    parts.forward::<F>(&self.sight(row, tokens), &mut mixed);
+                    scatter(y, channels, start, width, &mixed);
+                }
+            });
+            y
+        }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn back(&self, gradient: &[f32], [query, text, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-        let (tokens, channels) = (query.shape[1], query.shape[2]);
-        let (words, width) = (text.shape[1], channels / self.heads);
-        let mut of_query = vec![0.0; query.data.len()];
-        let mut of_text = vec![0.0; text.data.len()];
-        let rows = query
-            .data
-            .par_chunks_exact(tokens * channels)
-            .zip(text.data.par_chunks_exact(words * 2 * channels))
-            .zip(gradient.par_chunks_exact(tokens * channels))
-            .zip(of_query.par_chunks_exact_mut(tokens * channels))
-            .zip(of_text.par_chunks_exact_mut(words * 2 * channels))
-            .enumerate();
-        rows.for_each(|(row, ((((query, text), gradient), of_query), of_text))| {
-            for head in 0..self.heads {
-                let start = head * width;
-                let parts = Head {
-                    query: &gather(query, channels, start, width),
-                    key: &gather(text, 2 * channels, start, width),
-                    value: &gather(text, 2 * channels, channels + start, width),
-                    width,
-                };
-                let gradient = gather(gradient, channels, start, width);
-                let mut of_head = vec![0.0; tokens * width];
-                let mut of_key = vec![0.0; words * width];
-                let mut of_value = vec![0.0; words * width];
-                let of_parts = [&mut of_head[..], &mut of_key, &mut of_value];
-                parts.backward::<F>(&self.sight(row, tokens), &gradient, of_parts);
-                scatter(of_query, channels, start, width, &of_head);
-                scatter(of_text, 2 * channels, start, width, &of_key);
-                scatter(of_text, 2 * channels, channels + start, width, &of_value);
-            }
-        });
-        [of_query, of_text, Vec::new()]
+    vectorised! {
+        fn back(&self, gradient: &[f32], [query, text, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+            let (tokens, channels) = (query.shape[1], query.shape[2]);
+            let (words, width) = (text.shape[1], channels / self.heads);
+            let mut of_query = vec![0.0; query.data.len()];
+            let mut of_text = vec![0.0; text.data.len()];
+            let rows = query
+                .data
+                .par_chunks_exact(tokens * channels)
+                .zip(text.data.par_chunks_exact(words * 2 * channels))
+                .zip(gradient.par_chunks_exact(tokens * channels))
+                .zip(of_query.par_chunks_exact_mut(tokens * channels))
+                .zip(of_text.par_chunks_exact_mut(words * 2 * channels))
+                .enumerate();
+            rows.for_each(|(row, ((((query, text), gradient), of_query), of_text))| {
+                for head in 0..self.heads {
+                    let start = head * width;
+                    let parts = Head {
+                        query: &gather(query, channels, start, width),
+                        key: &gather(text, 2 * channels, start, width),
+                        value: &gather(text, 2 * channels, channels + start, width),
+                        width,
+                    };
+                    let gradient = gather(gradient, channels, start, width);
+                    let mut of_head = vec![0.0; tokens * width];
+                    let mut of_key = vec![0.0; words * width];
+                    let mut of_value = vec![0.0; words * width];
+                    let of_parts = [&mut of_head[..], &mut of_key, &mut of_value];
+                    parts.backward::<F>(&self.sight(row, tokens), &gradient, of_parts);
+                    scatter(of_query, channels, start, width, &of_head);
+                    scatter(of_text, 2 * channels, start, width, &of_key);
+                    scatter(of_text, 2 * channels, channels + start, width, &of_value);
+                }
+            });
+            [of_query, of_text, Vec::new()]
+        }
     }
 }
 
@@ -328,7 +332,7 @@ impl<F: Factor> Operation for CrossAttention<F> {
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
 
@@ -338,7 +342,7 @@ impl<F: Factor> Operation for CrossAttention<F> {
         inputs: [Values<'_>; 3],
         _wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs) }
     }
 }

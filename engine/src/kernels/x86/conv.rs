@@ -204,95 +204,97 @@ fn pack_weights<F: Factor>(
 }
 
 impl<F: Factor> Conv<F> {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn run(&self, [x, weight, bias]: [Values<'_>; 3]) -> Vec<f32> {
-        let sizes = Sizes::new(x.shape, weight.shape, self.double);
-        let taps = sizes.side * sizes.side;
-        let weights = pack_weights::<F>(sizes.outputs, sizes.inputs, taps, |out, channel, tap| {
-            weight.data[(out * sizes.inputs + channel) * taps + tap]
-        });
-        let batch = x.shape[0];
-        count_products(batch * sizes.h * sizes.w * weight.data.len());
-        let mut y = vec![0.0; batch * sizes.outputs * sizes.h * sizes.w];
-        let one = |(x, y): (&[f32], &mut [f32])| {
-            let padded = pad_right::<F>(x, sizes.inputs, sizes, self.double);
-            let bias = |row: usize| bias.data[row];
-            convolve::<F>(&padded, weights.left(), sizes.inputs, sizes, bias, y);
-        };
-        x.data
-            .par_chunks_exact(x.data.len() / batch)
-            .zip(y.par_chunks_exact_mut(sizes.outputs * sizes.h * sizes.w))
-            .for_each(one);
-        y
+    vectorised! {
+        fn run(&self, [x, weight, bias]: [Values<'_>; 3]) -> Vec<f32> {
+            let sizes = Sizes::new(x.shape, weight.shape, self.double);
+            let taps = sizes.side * sizes.side;
+            let weights = pack_weights::<F>(sizes.outputs, sizes.inputs, taps, |out, channel, tap| {
+                weight.data[(out * sizes.inputs + channel) * taps + tap]
+            });
+            let batch = x.shape[0];
+            count_products(batch * sizes.h * sizes.w * weight.data.len());
+            let mut y = vec![0.0; batch * sizes.outputs * sizes.h * sizes.w];
+            let one = |(x, y): (&[f32], &mut [f32])| {
+                let padded = pad_right::<F>(x, sizes.inputs, sizes, self.double);
+                let bias = |row: usize| bias.data[row];
+                convolve::<F>(&padded, weights.left(), sizes.inputs, sizes, bias, y);
+            };
+            x.data
+                .par_chunks_exact(x.data.len() / batch)
+                .zip(y.par_chunks_exact_mut(sizes.outputs * sizes.h * sizes.w))
+                .for_each(one);
+            y
+        }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn back(&self, gradient: &[f32], [x, weight, bias]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-        let sizes = Sizes::new(x.shape, weight.shape, self.double);
-        let taps = sizes.side * sizes.side;
-        let (inputs, outputs) = (sizes.inputs, sizes.outputs);
-        let (area, small) = (sizes.h * sizes.w, x.shape[2] * x.shape[3]);
-        count_products(2 * x.shape[0] * area * weight.data.len());
-        // The gradient of x is the gradient convolved with the turned kernel.
-        let turned = pack_weights::<F>(inputs, outputs, taps, |channel, out, tap| {
-            weight.data[(out * inputs + channel) * taps + taps - 1 - tap]
-        });
-        let plane = sizes.plane();
-        let starts: Vec<usize> = sizes
-            .taps()
-            .iter()
-            .flat_map(|tap| (0..inputs).map(move |channel| channel * plane + tap))
-            .collect();
-        let one = |gradient: &[f32], x: &[f32], of_x: &mut [f32], of_weight: &mut [f32]| {
-            let padded = pad_right::<F>(gradient, outputs, sizes, false);
-            if self.double {
-                let mut whole = vec![0.0; inputs * area];
-                convolve::<F>(&padded, turned.left(), outputs, sizes, |_| 0.0, &mut whole);
-                let w = sizes.w;
-                for (row, of_x) in of_x.chunks_exact_mut(w / 2).enumerate() {
-                    let (top, below) = whole[2 * row * w..].split_at(w);
-                    for (at, of_x) in of_x.iter_mut().enumerate() {
-                        *of_x = top[2 * at] + top[2 * at + 1] + below[2 * at] + below[2 * at + 1];
+    vectorised! {
+        fn back(&self, gradient: &[f32], [x, weight, bias]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+            let sizes = Sizes::new(x.shape, weight.shape, self.double);
+            let taps = sizes.side * sizes.side;
+            let (inputs, outputs) = (sizes.inputs, sizes.outputs);
+            let (area, small) = (sizes.h * sizes.w, x.shape[2] * x.shape[3]);
+            count_products(2 * x.shape[0] * area * weight.data.len());
+            // The gradient of x is the gradient convolved with the turned kernel.
+            let turned = pack_weights::<F>(inputs, outputs, taps, |channel, out, tap| {
+                weight.data[(out * inputs + channel) * taps + taps - 1 - tap]
+            });
+            let plane = sizes.plane();
+            let starts: Vec<usize> = sizes
+                .taps()
+                .iter()
+                .flat_map(|tap| (0..inputs).map(move |channel| channel * plane + tap))
+                .collect();
+            let one = |gradient: &[f32], x: &[f32], of_x: &mut [f32], of_weight: &mut [f32]| {
+                let padded = pad_right::<F>(gradient, outputs, sizes, false);
+                if self.double {
+                    let mut whole = vec![0.0; inputs * area];
+                    convolve::<F>(&padded, turned.left(), outputs, sizes, |_| 0.0, &mut whole);
+                    let w = sizes.w;
+                    for (row, of_x) in of_x.chunks_exact_mut(w / 2).enumerate() {
+                        let (top, below) = whole[2 * row * w..].split_at(w);
+                        for (at, of_x) in of_x.iter_mut().enumerate() {
+                            *of_x = top[2 * at] + top[2 * at + 1] + below[2 * at] + below[2 * at + 1];
+                        }
+                    }
+                } else {
+                    convolve::<F>(&padded, turned.left(), outputs, sizes, |_| 0.0, of_x);
+                }
+                // Of the weights: every tap of every input map against every gradient map.
+                let left = pad_left::<F>(x, sizes);
+                let right = spread_gradient::<F>(gradient, sizes);
+                let left = Left::<F> {
+                    data: &left,
+                    rows: &starts,
+                };
+                let right = Right::Steps {
+                    data: &right.data,
+                    rows: &right.rows,
+                };
+                multiply::<F>(left, right, of_weight, outputs, outputs, true);
+            };
+            let mut of_x = vec![0.0; x.data.len()];
+            let mut sum = vec![0.0; taps * inputs * outputs]; // [tap, in, out]
+            let parts = gradient
+                .chunks_exact(outputs * area)
+                .zip(x.data.chunks_exact(inputs * small))
+                .zip(of_x.chunks_exact_mut(inputs * small));
+            for ((gradient, x), of_x) in parts {
+                one(gradient, x, of_x, &mut sum);
+            }
+            let mut of_weight = vec![0.0; weight.data.len()];
+            for (out, of_weight) in of_weight.chunks_exact_mut(inputs * taps).enumerate() {
+                for (channel, of_weight) in of_weight.chunks_exact_mut(taps).enumerate() {
+                    for (tap, value) in of_weight.iter_mut().enumerate() {
+                        *value = sum[(tap * inputs + channel) * outputs + out];
                     }
                 }
-            } else {
-                convolve::<F>(&padded, turned.left(), outputs, sizes, |_| 0.0, of_x);
             }
-            // Of the weights: every tap of every input map against every gradient map.
-            let left = pad_left::<F>(x, sizes);
-            let right = spread_gradient::<F>(gradient, sizes);
-            let left = Left::<F> {
-                data: &left,
-                rows: &starts,
-            };
-            let right = Right::Steps {
-                data: &right.data,
-                rows: &right.rows,
-            };
-            multiply::<F>(left, right, of_weight, outputs, outputs, true);
-        };
-        let mut of_x = vec![0.0; x.data.len()];
-        let mut sum = vec![0.0; taps * inputs * outputs]; // [tap, in, out]
-        let parts = gradient
-            .chunks_exact(outputs * area)
-            .zip(x.data.chunks_exact(inputs * small))
-            .zip(of_x.chunks_exact_mut(inputs * small));
-        for ((gradient, x), of_x) in parts {
-            one(gradient, x, of_x, &mut sum);
-        }
-        let mut of_weight = vec![0.0; weight.data.len()];
-        for (out, of_weight) in of_weight.chunks_exact_mut(inputs * taps).enumerate() {
-            for (channel, of_weight) in of_weight.chunks_exact_mut(taps).enumerate() {
-                for (tap, value) in of_weight.iter_mut().enumerate() {
-                    *value = sum[(tap * inputs + channel) * outputs + out];
-                }
+            let mut of_bias = vec![0.0; bias.data.len()];
+            for (row, gradient) in gradient.chunks_exact(area).enumerate() {
+                of_bias[row % outputs] += super::math::sum_of(area, |at| gradient[at]);
             }
+            [of_x, of_weight, of_bias]
         }
-        let mut of_bias = vec![0.0; bias.data.len()];
-        for (row, gradient) in gradient.chunks_exact(area).enumerate() {
-            of_bias[row % outputs] += super::math::sum_of(area, |at| gradient[at]);
-        }
-        [of_x, of_weight, of_bias]
     }
 }
 
@@ -335,7 +337,7 @@ impl<F: Factor> Operation for Conv<F> {
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
 
@@ -345,7 +347,7 @@ impl<F: Factor> Operation for Conv<F> {
         inputs: [Values<'_>; 3],
         _wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs) }
     }
 }

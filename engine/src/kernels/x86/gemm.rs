@@ -1,20 +1,16 @@
-//! Matrix products with 512-bit vectors, in f32 or with bf16 factors and f32 sums.
+//! Matrix products, in f32 or with bf16 factors and f32 sums.
 //!
 //! The left factor, and the right one where it pays, is given as a table of row starts, so that a
 //! convolution is a product over shifted views of one padded map, without an unfolded copy.
 
-use std::arch::x86_64::{
-    __mmask16, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps,
-};
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::factor::Factor;
-use super::pack::{Left, Right, STEPS_AT_ONCE, TILE_COLUMNS, fetch};
+use super::lanes::{self, LANES, STEPS_AT_ONCE, TILE_ROWS};
+use super::pack::{Left, Right, TILE_COLUMNS, fetch};
 
-/// Rows of one tile, kept in registers.
-const TILE_ROWS: usize = 12;
 /// Columns of the right factor that stay in the second cache: 256 KiB with [`STEPS_AT_ONCE`].
 const COLUMNS_AT_ONCE: usize = 16 * TILE_COLUMNS;
 /// Rows of the left factor that stay in the second cache: 96 KiB with [`STEPS_AT_ONCE`].
@@ -52,7 +48,7 @@ pub(in crate::kernels) fn multiply<F: Factor>(
     assert!(reach <= left.data.len());
     let threads = rayon::current_num_threads();
     let out = Out(out.as_mut_ptr());
-    // SAFETY: `super::available` was asked before any operation came here; sizes were checked above, and no two
+    // SAFETY: the set was looked for before any operation came here; sizes were checked above, and no two
     // parts have a place of `out` in common.
     let part = |rows: Range<usize>, columns: Range<usize>| unsafe {
         let own = Left {
@@ -101,66 +97,67 @@ impl Out {
     }
 }
 
-/// Products of `left` with some columns; `out` is the place of the first row's column 0.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn block<F: Factor>(
-    left: Left<'_, F>,
-    right: Right<'_, F>,
-    columns: Range<usize>,
-    out: *mut f32,
-    stride: usize,
-    add: bool,
-) {
-    let most = columns.len().min(COLUMNS_AT_ONCE).div_ceil(TILE_COLUMNS);
-    let panel = right.panel();
-    let mut packed = vec![F::Right::default(); most * panel];
-    for first in columns.clone().step_by(COLUMNS_AT_ONCE) {
-        let wide = (columns.end - first).min(COLUMNS_AT_ONCE);
-        for (part, start) in (0..right.steps()).step_by(STEPS_AT_ONCE).enumerate() {
-            let steps = start..right.steps().min(start + STEPS_AT_ONCE);
-            right.pack(steps.clone(), first..first + wide, &mut packed);
-            let add = add || part > 0;
-            let tiles = wide.div_ceil(TILE_COLUMNS);
-            let after = if steps.end < right.steps() {
-                (steps.end, first..first + wide)
-            } else {
-                let first = first + wide;
-                (0, first..columns.end.min(first + COLUMNS_AT_ONCE))
-            };
-            let calls = tiles * left.rows.len().div_ceil(TILE_ROWS);
-            let columns_at_once = after.1.len().div_ceil(calls);
-            let mut columns_after = after.1;
-            for (group, rows) in left.rows.chunks(ROWS_AT_ONCE).enumerate() {
-                // While this group is multiplied, the next comes nearer.
-                let mut next = left.rows[group * ROWS_AT_ONCE + rows.len()..].iter();
-                let at_once = ROWS_AT_ONCE.div_ceil(tiles * rows.len().div_ceil(TILE_ROWS));
-                for tile in 0..tiles {
-                    let column = tile * TILE_COLUMNS;
-                    let wide = (wide - column).min(TILE_COLUMNS);
-                    for (index, rows) in rows.chunks(TILE_ROWS).enumerate() {
-                        let row = group * ROWS_AT_ONCE + index * TILE_ROWS;
-                        // SAFETY: rows and columns lie inside the slices, which `multiply` has checked.
-                        unsafe {
-                            let data = left.data.as_ptr().add(start * F::STEP);
-                            for row in next.by_ref().take(at_once) {
-                                fetch(data.add(*row), steps.len() * F::STEP);
+vectorised! {
+    /// Products of `left` with some columns; `out` is the place of the first row's column 0.
+    unsafe fn block<F: Factor>(
+        left: Left<'_, F>,
+        right: Right<'_, F>,
+        columns: Range<usize>,
+        out: *mut f32,
+        stride: usize,
+        add: bool,
+    ) {
+        let most = columns.len().min(COLUMNS_AT_ONCE).div_ceil(TILE_COLUMNS);
+        let panel = right.panel();
+        let mut packed = vec![F::Right::default(); most * panel];
+        for first in columns.clone().step_by(COLUMNS_AT_ONCE) {
+            let wide = (columns.end - first).min(COLUMNS_AT_ONCE);
+            for (part, start) in (0..right.steps()).step_by(STEPS_AT_ONCE).enumerate() {
+                let steps = start..right.steps().min(start + STEPS_AT_ONCE);
+                right.pack(steps.clone(), first..first + wide, &mut packed);
+                let add = add || part > 0;
+                let tiles = wide.div_ceil(TILE_COLUMNS);
+                let after = if steps.end < right.steps() {
+                    (steps.end, first..first + wide)
+                } else {
+                    let first = first + wide;
+                    (0, first..columns.end.min(first + COLUMNS_AT_ONCE))
+                };
+                let calls = tiles * left.rows.len().div_ceil(TILE_ROWS);
+                let columns_at_once = after.1.len().div_ceil(calls);
+                let mut columns_after = after.1;
+                for (group, rows) in left.rows.chunks(ROWS_AT_ONCE).enumerate() {
+                    // While this group is multiplied, the next comes nearer.
+                    let mut next = left.rows[group * ROWS_AT_ONCE + rows.len()..].iter();
+                    let at_once = ROWS_AT_ONCE.div_ceil(tiles * rows.len().div_ceil(TILE_ROWS));
+                    for tile in 0..tiles {
+                        let column = tile * TILE_COLUMNS;
+                        let wide = (wide - column).min(TILE_COLUMNS);
+                        for (index, rows) in rows.chunks(TILE_ROWS).enumerate() {
+                            let row = group * ROWS_AT_ONCE + index * TILE_ROWS;
+                            // SAFETY: rows and columns lie inside the slices, which `multiply` has checked.
+                            unsafe {
+                                let data = left.data.as_ptr().add(start * F::STEP);
+                                for row in next.by_ref().take(at_once) {
+                                    fetch(data.add(*row), steps.len() * F::STEP);
+                                }
+                                for column in columns_after.by_ref().take(columns_at_once) {
+                                    right.fetch(after.0, column);
+                                }
+                                let right = packed.as_ptr().add(tile * panel);
+                                let out = out.add(row * stride + first + column);
+                                let place = Tile::<F> {
+                                    data,
+                                    rows,
+                                    right,
+                                    steps: steps.len(),
+                                    out,
+                                    stride,
+                                    wide,
+                                    add,
+                                };
+                                place.multiply_any();
                             }
-                            for column in columns_after.by_ref().take(columns_at_once) {
-                                right.fetch(after.0, column);
-                            }
-                            let right = packed.as_ptr().add(tile * panel);
-                            let out = out.add(row * stride + first + column);
-                            let place = Tile::<F> {
-                                data,
-                                rows,
-                                right,
-                                steps: steps.len(),
-                                out,
-                                stride,
-                                wide,
-                                add,
-                            };
-                            place.multiply_any();
                         }
                     }
                 }
@@ -183,59 +180,53 @@ struct Tile<'a, F: Factor> {
 }
 
 impl<F: Factor> Tile<'_, F> {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn multiply_any(&self) {
-        macro_rules! heights {
-            ($vectors:literal: $($count:literal)*) => {
-                match self.rows.len() {
-                    // SAFETY: see `block`.
-                    $($count => unsafe { self.multiply::<$count, $vectors>() },)*
-                    // SAFETY: see `block`.
-                    _ => unsafe { self.multiply::<12, $vectors>() },
-                }
-            };
-        }
-        if self.wide > 16 {
-            heights!(2: 1 2 3 4 5 6 7 8 9 10 11);
-        } else {
-            heights!(1: 1 2 3 4 5 6 7 8 9 10 11);
+    vectorised! {
+        #[inline]
+        unsafe fn multiply_any(&self) {
+            macro_rules! heights {
+                ($vectors:literal: $($count:literal)*) => {
+                    match self.rows.len() {
+                        // SAFETY: see `block`.
+                        $($count => unsafe { self.multiply::<$count, $vectors>() },)*
+                        // SAFETY: see `block`.
+                        _ => unsafe { self.multiply::<TILE_ROWS, $vectors>() },
+                    }
+                };
+            }
+            if self.wide > LANES {
+                heights!(2: 1 2 3 4 5 6 7 8 9 10 11);
+            } else {
+                heights!(1: 1 2 3 4 5 6 7 8 9 10 11);
+            }
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(&self) {
-        let lanes = |count: usize| ((1_u32 << count.min(16)) - 1) as __mmask16;
-        // SAFETY: see `block`; masked lanes are not touched.
-        unsafe {
-            let mut starts = [self.data; ROWS];
-            for (start, row) in starts.iter_mut().zip(self.rows) {
-                *start = start.add(*row);
-            }
-            let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-            if self.add {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    for (vector, sum) in sums.iter_mut().enumerate() {
-                        let mask = lanes(self.wide - 16 * vector);
-                        *sum = _mm512_maskz_loadu_ps(
-                            mask,
-                            self.out.add(row * self.stride + 16 * vector),
-                        );
+    vectorised! {
+        #[inline]
+        unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(&self) {
+            // SAFETY: see `block`; lanes past the end are not touched.
+            unsafe {
+                let mut starts = [self.data; ROWS];
+                for (start, row) in starts.iter_mut().zip(self.rows) {
+                    *start = start.add(*row);
+                }
+                let mut sums = [[lanes::zero(); VECTORS]; ROWS];
+                if self.add {
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        for (vector, sum) in sums.iter_mut().enumerate() {
+                            let from = self.out.add(row * self.stride + LANES * vector);
+                            *sum = lanes::load_first(self.wide - LANES * vector, from);
+                        }
                     }
                 }
-            }
-            for at in 0..self.steps {
-                F::step::<ROWS, VECTORS>(&mut sums, &starts, at, self.right.add(at * TILE_COLUMNS));
-            }
-            for (row, sums) in sums.iter().enumerate() {
-                for (vector, sum) in sums.iter().enumerate() {
-                    let mask = lanes(self.wide - 16 * vector);
-                    _mm512_mask_storeu_ps(
-                        self.out.add(row * self.stride + 16 * vector),
-                        mask,
-                        *sum,
-                    );
+                for at in 0..self.steps {
+                    F::step::<ROWS, VECTORS>(&mut sums, &starts, at, self.right.add(at * TILE_COLUMNS));
+                }
+                for (row, sums) in sums.iter().enumerate() {
+                    for (vector, sum) in sums.iter().enumerate() {
+                        let to = self.out.add(row * self.stride + LANES * vector);
+                        lanes::store_first(self.wide - LANES * vector, to, *sum);
+                    }
                 }
             }
         }

@@ -14,107 +14,109 @@ pub(in crate::kernels) struct Linear<F: Factor>(pub(in crate::kernels) std::mark
 const MANY_ROWS: usize = 200;
 
 impl<F: Factor> Linear<F> {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn run(&self, [x, weight, bias]: [Values<'_>; 3]) -> Vec<f32> {
-        let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
-        let rows = x.data.len() / inputs;
-        count_products(rows * inputs * outputs);
-        let bias_len = bias.data.len();
-        if let Some(weights) = F::as_left(weight.data).filter(|_| rows < MANY_ROWS) {
-            let starts: Vec<usize> = (0..outputs).map(|out| out * inputs).collect();
-            let left = Left::<F> {
-                data: weights,
-                rows: &starts,
-            };
-            let right = columns(x.data, inputs);
-            let mut columns = vec![0.0; outputs * rows];
-            multiply::<F>(left, right, &mut columns, rows, rows, false);
-            let bias = |out: usize| bias.data.get(out).copied().unwrap_or(0.0);
+    vectorised! {
+        fn run(&self, [x, weight, bias]: [Values<'_>; 3]) -> Vec<f32> {
+            let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
+            let rows = x.data.len() / inputs;
+            count_products(rows * inputs * outputs);
+            let bias_len = bias.data.len();
+            if let Some(weights) = F::as_left(weight.data).filter(|_| rows < MANY_ROWS) {
+                let starts: Vec<usize> = (0..outputs).map(|out| out * inputs).collect();
+                let left = Left::<F> {
+                    data: weights,
+                    rows: &starts,
+                };
+                let right = columns(x.data, inputs);
+                let mut columns = vec![0.0; outputs * rows];
+                multiply::<F>(left, right, &mut columns, rows, rows, false);
+                let bias = |out: usize| bias.data.get(out).copied().unwrap_or(0.0);
+                let has_bias = bias_len == outputs;
+                return turned(&columns, outputs, rows, |out, value| {
+                    if has_bias { value + bias(out) } else { value }
+                });
+            }
+            let mut y = vec![0.0; rows * outputs];
             let has_bias = bias_len == outputs;
-            return turned(&columns, outputs, rows, |out, value| {
-                if has_bias { value + bias(out) } else { value }
-            });
-        }
-        let mut y = vec![0.0; rows * outputs];
-        let has_bias = bias_len == outputs;
-        // In f32 the bias comes last, as above: a row is the same to the bit in any company.
-        let bias_first = has_bias && F::as_left(x.data).is_none();
-        if bias_first {
-            for row in y.chunks_exact_mut(outputs) {
-                row.copy_from_slice(bias.data);
-            }
-        }
-        let right = columns(weight.data, inputs);
-        let packed;
-        let left = if let Some(data) = F::as_left(x.data) {
-            let starts: Vec<usize> = (0..rows).map(|row| row * inputs).collect();
-            packed = Packed {
-                data: Vec::new(),
-                rows: starts,
-            };
-            Left {
-                data,
-                rows: &packed.rows,
-            }
-        } else {
-            packed = left_rows::<F>(x.data, rows, inputs, inputs);
-            packed.left()
-        };
-        multiply::<F>(left, right, &mut y, outputs, outputs, bias_first);
-        if has_bias && !bias_first {
-            for row in y.chunks_exact_mut(outputs) {
-                for (value, bias) in row.iter_mut().zip(bias.data) {
-                    *value += bias;
+            // In f32 the bias comes last, as above: a row is the same to the bit in any company.
+            let bias_first = has_bias && F::as_left(x.data).is_none();
+            if bias_first {
+                for row in y.chunks_exact_mut(outputs) {
+                    row.copy_from_slice(bias.data);
                 }
             }
+            let right = columns(weight.data, inputs);
+            let packed;
+            let left = if let Some(data) = F::as_left(x.data) {
+                let starts: Vec<usize> = (0..rows).map(|row| row * inputs).collect();
+                packed = Packed {
+                    data: Vec::new(),
+                    rows: starts,
+                };
+                Left {
+                    data,
+                    rows: &packed.rows,
+                }
+            } else {
+                packed = left_rows::<F>(x.data, rows, inputs, inputs);
+                packed.left()
+            };
+            multiply::<F>(left, right, &mut y, outputs, outputs, bias_first);
+            if has_bias && !bias_first {
+                for row in y.chunks_exact_mut(outputs) {
+                    for (value, bias) in row.iter_mut().zip(bias.data) {
+                        *value += bias;
+                    }
+                }
+            }
+            y
         }
-        y
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-    fn back(
-        &self,
-        gradient: &[f32],
-        [x, weight, bias]: [Values<'_>; 3],
-        wanted: [bool; 3],
-    ) -> [Vec<f32>; 3] {
-        let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
-        let rows = x.data.len() / inputs;
-        let mut of_x = Vec::new();
-        if wanted[0] {
-            count_products(rows * inputs * outputs);
-            of_x = vec![0.0; rows * inputs];
-            let left = left_rows::<F>(gradient, rows, outputs, outputs);
-            let right = Right::Rows {
-                values: weight.data,
-                k: outputs,
-                stride: inputs,
-            };
-            multiply::<F>(left.left(), right, &mut of_x, inputs, inputs, false);
-        }
-        // The weights of a network that takes low-rank additions stay as they are.
-        let mut of_weight = Vec::new();
-        if wanted[1] {
-            count_products(rows * inputs * outputs);
-            of_weight = vec![0.0; outputs * inputs];
-            let left = left_columns::<F>(gradient, rows, outputs, outputs);
-            let right = Right::Rows {
-                values: x.data,
-                k: rows,
-                stride: inputs,
-            };
-            multiply::<F>(left.left(), right, &mut of_weight, inputs, inputs, false);
-        }
-        let mut of_bias = Vec::new();
-        if wanted[2] && bias.data.len() == outputs {
-            of_bias = vec![0.0; outputs];
-            for row in gradient.chunks_exact(outputs) {
-                for (sum, value) in of_bias.iter_mut().zip(row) {
-                    *sum += value;
+    vectorised! {
+        fn back(
+            &self,
+            gradient: &[f32],
+            [x, weight, bias]: [Values<'_>; 3],
+            wanted: [bool; 3],
+        ) -> [Vec<f32>; 3] {
+            let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
+            let rows = x.data.len() / inputs;
+            let mut of_x = Vec::new();
+            if wanted[0] {
+                count_products(rows * inputs * outputs);
+                of_x = vec![0.0; rows * inputs];
+                let left = left_rows::<F>(gradient, rows, outputs, outputs);
+                let right = Right::Rows {
+                    values: weight.data,
+                    k: outputs,
+                    stride: inputs,
+                };
+                multiply::<F>(left.left(), right, &mut of_x, inputs, inputs, false);
+            }
+            // The weights of a network that takes low-rank additions stay as they are.
+            let mut of_weight = Vec::new();
+            if wanted[1] {
+                count_products(rows * inputs * outputs);
+                of_weight = vec![0.0; outputs * inputs];
+                let left = left_columns::<F>(gradient, rows, outputs, outputs);
+                let right = Right::Rows {
+                    values: x.data,
+                    k: rows,
+                    stride: inputs,
+                };
+                multiply::<F>(left.left(), right, &mut of_weight, inputs, inputs, false);
+            }
+            let mut of_bias = Vec::new();
+            if wanted[2] && bias.data.len() == outputs {
+                of_bias = vec![0.0; outputs];
+                for row in gradient.chunks_exact(outputs) {
+                    for (sum, value) in of_bias.iter_mut().zip(row) {
+                        *sum += value;
+                    }
                 }
             }
+            [of_x, of_weight, of_bias]
         }
-        [of_x, of_weight, of_bias]
     }
 }
 
@@ -137,7 +139,7 @@ impl<F: Factor> Operation for Linear<F> {
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
 
@@ -147,7 +149,7 @@ impl<F: Factor> Operation for Linear<F> {
         inputs: [Values<'_>; 3],
         wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs, wanted) }
     }
 }

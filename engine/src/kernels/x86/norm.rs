@@ -32,79 +32,81 @@ impl GroupNormSilu {
         (channels * area, area, channels)
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
-        let (size, area, channels) = self.sizes(x.shape);
-        let mut y = vec![0.0; x.data.len()];
-        let one = |(group, (x, y)): (usize, (&[f32], &mut [f32]))| {
-            let (mean, inverse) = moments(x, self.epsilon);
-            let first = group % self.groups * channels;
-            for (index, (x, y)) in x
-                .chunks_exact(area)
-                .zip(y.chunks_exact_mut(area))
-                .enumerate()
-            {
-                let a = inverse * scale.data[first + index];
-                let b = shift.data[first + index] - mean * a;
-                for (x, y) in x.iter().zip(y) {
-                    let z = x.mul_add(a, b);
-                    *y = z * sigmoid(z);
+    vectorised! {
+        fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
+            let (size, area, channels) = self.sizes(x.shape);
+            let mut y = vec![0.0; x.data.len()];
+            let one = |(group, (x, y)): (usize, (&[f32], &mut [f32]))| {
+                let (mean, inverse) = moments(x, self.epsilon);
+                let first = group % self.groups * channels;
+                for (index, (x, y)) in x
+                    .chunks_exact(area)
+                    .zip(y.chunks_exact_mut(area))
+                    .enumerate()
+                {
+                    let a = inverse * scale.data[first + index];
+                    let b = shift.data[first + index] - mean * a;
+                    for (x, y) in x.iter().zip(y) {
+                        let z = x.mul_add(a, b);
+                        *y = z * sigmoid(z);
+                    }
                 }
-            }
-        };
-        x.data
-            .par_chunks_exact(size)
-            .zip(y.par_chunks_exact_mut(size))
-            .enumerate()
-            .with_min_len(8)
-            .for_each(one);
-        y
+            };
+            x.data
+                .par_chunks_exact(size)
+                .zip(y.par_chunks_exact_mut(size))
+                .enumerate()
+                .with_min_len(8)
+                .for_each(one);
+            y
+        }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn back(&self, gradient: &[f32], [x, scale, shift]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-        let (size, area, channels) = self.sizes(x.shape);
-        let mut of_x = vec![0.0; x.data.len()];
-        let mut of_scale = vec![0.0; scale.data.len()];
-        let mut of_shift = vec![0.0; shift.data.len()];
-        let parts = x
-            .data
-            .chunks_exact(size)
-            .zip(gradient.chunks_exact(size))
-            .zip(of_x.chunks_exact_mut(size));
-        for (group, ((x, gradient), of_x)) in parts.enumerate() {
-            let (mean, inverse) = moments(x, self.epsilon);
-            let first = group % self.groups * channels;
-            let (mut sum, mut weighted) = (0.0, 0.0);
-            // First the gradient of the normalised values, kept in `of_x`.
-            for index in 0..channels {
-                let part = index * area..(index + 1) * area;
-                let (x, gradient) = (&x[part.clone()], &gradient[part.clone()]);
-                let of_x = &mut of_x[part];
-                let (a, b) = (scale.data[first + index], shift.data[first + index]);
-                for ((x, gradient), of_x) in x.iter().zip(gradient).zip(of_x.iter_mut()) {
-                    let z = ((x - mean) * inverse).mul_add(a, b);
-                    let s = sigmoid(z);
-                    *of_x = gradient * s * (1.0 - s).mul_add(z, 1.0);
+    vectorised! {
+        fn back(&self, gradient: &[f32], [x, scale, shift]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+            let (size, area, channels) = self.sizes(x.shape);
+            let mut of_x = vec![0.0; x.data.len()];
+            let mut of_scale = vec![0.0; scale.data.len()];
+            let mut of_shift = vec![0.0; shift.data.len()];
+            let parts = x
+                .data
+                .chunks_exact(size)
+                .zip(gradient.chunks_exact(size))
+                .zip(of_x.chunks_exact_mut(size));
+            for (group, ((x, gradient), of_x)) in parts.enumerate() {
+                let (mean, inverse) = moments(x, self.epsilon);
+                let first = group % self.groups * channels;
+                let (mut sum, mut weighted) = (0.0, 0.0);
+                // First the gradient of the normalised values, kept in `of_x`.
+                for index in 0..channels {
+                    let part = index * area..(index + 1) * area;
+                    let (x, gradient) = (&x[part.clone()], &gradient[part.clone()]);
+                    let of_x = &mut of_x[part];
+                    let (a, b) = (scale.data[first + index], shift.data[first + index]);
+                    for ((x, gradient), of_x) in x.iter().zip(gradient).zip(of_x.iter_mut()) {
+                        let z = ((x - mean) * inverse).mul_add(a, b);
+                        let s = sigmoid(z);
+                        *of_x = gradient * s * (1.0 - s).mul_add(z, 1.0);
+                    }
+                    let all = sum_of(area, |at| of_x[at]);
+                    let along = sum_of(area, |at| of_x[at] * (x[at] - mean)) * inverse;
+                    of_shift[first + index] += all;
+                    of_scale[first + index] += along;
+                    sum += a * all;
+                    weighted += a * along;
                 }
-                let all = sum_of(area, |at| of_x[at]);
-                let along = sum_of(area, |at| of_x[at] * (x[at] - mean)) * inverse;
-                of_shift[first + index] += all;
-                of_scale[first + index] += along;
-                sum += a * all;
-                weighted += a * along;
-            }
-            let (sum, weighted) = (sum / size as f32, weighted / size as f32);
-            for index in 0..channels {
-                let part = index * area..(index + 1) * area;
-                let a = scale.data[first + index];
-                for (x, of_x) in x[part.clone()].iter().zip(&mut of_x[part]) {
-                    let normal = (x - mean) * inverse;
-                    *of_x = inverse * (*of_x * a - sum - normal * weighted);
+                let (sum, weighted) = (sum / size as f32, weighted / size as f32);
+                for index in 0..channels {
+                    let part = index * area..(index + 1) * area;
+                    let a = scale.data[first + index];
+                    for (x, of_x) in x[part.clone()].iter().zip(&mut of_x[part]) {
+                        let normal = (x - mean) * inverse;
+                        *of_x = inverse * (*of_x * a - sum - normal * weighted);
+                    }
                 }
             }
+            [of_x, of_scale, of_shift]
         }
-        [of_x, of_scale, of_shift]
     }
 }
 
@@ -114,7 +116,7 @@ impl Operation for GroupNormSilu {
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
 
@@ -124,7 +126,7 @@ impl Operation for GroupNormSilu {
         inputs: [Values<'_>; 3],
         _wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs) }
     }
 }
@@ -139,58 +141,60 @@ pub(in crate::kernels) struct LayerNorm {
 }
 
 impl LayerNorm {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
-        let (length, width) = (x.shape[1], x.shape[2]);
-        let mut y = vec![0.0; x.data.len()];
-        let one = |(row, (x, y)): (usize, (&[f32], &mut [f32]))| {
-            let (mean, inverse) = moments(x, self.epsilon);
-            let start = row / length * width % scale.data.len();
-            let scale = &scale.data[start..start + width];
-            let shift = &shift.data[start..start + width];
-            for (((x, y), scale), shift) in x.iter().zip(y).zip(scale).zip(shift) {
-                *y = ((x - mean) * inverse).mul_add(self.plus + scale, *shift);
-            }
-        };
-        x.data
-            .par_chunks_exact(width)
-            .zip(y.par_chunks_exact_mut(width))
-            .enumerate()
-            .with_min_len(at_least(width))
-            .for_each(one);
-        y
+    vectorised! {
+        fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
+            let (length, width) = (x.shape[1], x.shape[2]);
+            let mut y = vec![0.0; x.data.len()];
+            let one = |(row, (x, y)): (usize, (&[f32], &mut [f32]))| {
+                let (mean, inverse) = moments(x, self.epsilon);
+                let start = row / length * width % scale.data.len();
+                let scale = &scale.data[start..start + width];
+                let shift = &shift.data[start..start + width];
+                for (((x, y), scale), shift) in x.iter().zip(y).zip(scale).zip(shift) {
+                    *y = ((x - mean) * inverse).mul_add(self.plus + scale, *shift);
+                }
+            };
+            x.data
+                .par_chunks_exact(width)
+                .zip(y.par_chunks_exact_mut(width))
+                .enumerate()
+                .with_min_len(at_least(width))
+                .for_each(one);
+            y
+        }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn back(&self, gradient: &[f32], [x, scale, shift]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-        let (length, width) = (x.shape[1], x.shape[2]);
-        let mut of_x = vec![0.0; x.data.len()];
-        let mut of_scale = vec![0.0; scale.data.len()];
-        let mut of_shift = vec![0.0; shift.data.len()];
-        let rows = x
-            .data
-            .chunks_exact(width)
-            .zip(gradient.chunks_exact(width))
-            .zip(of_x.chunks_exact_mut(width));
-        for (row, ((x, gradient), of_x)) in rows.enumerate() {
-            let (mean, inverse) = moments(x, self.epsilon);
-            let start = row / length * width % scale.data.len();
-            let scale = &scale.data[start..start + width];
-            let of_scale = &mut of_scale[start..start + width];
-            let of_shift = &mut of_shift[start..start + width];
-            for at in 0..width {
-                let normal = (x[at] - mean) * inverse;
-                of_scale[at] = gradient[at].mul_add(normal, of_scale[at]);
-                of_shift[at] += gradient[at];
-                of_x[at] = gradient[at] * (self.plus + scale[at]);
+    vectorised! {
+        fn back(&self, gradient: &[f32], [x, scale, shift]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+            let (length, width) = (x.shape[1], x.shape[2]);
+            let mut of_x = vec![0.0; x.data.len()];
+            let mut of_scale = vec![0.0; scale.data.len()];
+            let mut of_shift = vec![0.0; shift.data.len()];
+            let rows = x
+                .data
+                .chunks_exact(width)
+                .zip(gradient.chunks_exact(width))
+                .zip(of_x.chunks_exact_mut(width));
+            for (row, ((x, gradient), of_x)) in rows.enumerate() {
+                let (mean, inverse) = moments(x, self.epsilon);
+                let start = row / length * width % scale.data.len();
+                let scale = &scale.data[start..start + width];
+                let of_scale = &mut of_scale[start..start + width];
+                let of_shift = &mut of_shift[start..start + width];
+                for at in 0..width {
+                    let normal = (x[at] - mean) * inverse;
+                    of_scale[at] = gradient[at].mul_add(normal, of_scale[at]);
+                    of_shift[at] += gradient[at];
+                    of_x[at] = gradient[at] * (self.plus + scale[at]);
+                }
+                let sum = sum_of(width, |at| of_x[at]) / width as f32;
+                let weighted = sum_of(width, |at| of_x[at] * (x[at] - mean)) * inverse / width as f32;
+                for (x, of_x) in x.iter().zip(of_x) {
+                    *of_x = inverse * (*of_x - sum - (x - mean) * inverse * weighted);
+                }
             }
-            let sum = sum_of(width, |at| of_x[at]) / width as f32;
-            let weighted = sum_of(width, |at| of_x[at] * (x[at] - mean)) * inverse / width as f32;
-            for (x, of_x) in x.iter().zip(of_x) {
-                *of_x = inverse * (*of_x - sum - (x - mean) * inverse * weighted);
-            }
+            [of_x, of_scale, of_shift]
         }
-        [of_x, of_scale, of_shift]
     }
 }
 
@@ -200,7 +204,7 @@ impl Operation for LayerNorm {
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
 
@@ -210,7 +214,7 @@ impl Operation for LayerNorm {
         inputs: [Values<'_>; 3],
         _wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs) }
     }
 }

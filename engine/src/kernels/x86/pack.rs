@@ -1,19 +1,15 @@
 //! Factors of a product laid side by side, and blocks with their axes exchanged.
 
-use std::arch::x86_64::{
-    __m512i, _MM_HINT_T1, _mm_prefetch, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
-};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::factor::Factor;
+use super::lanes::{BLOCK, LANES, STEPS_AT_ONCE, turn_block};
 
 /// Columns of one tile: two vectors.
-pub(super) const TILE_COLUMNS: usize = 32;
-/// Steps of the right factor that stay in the nearest cache: 16 KiB for one tile.
-pub(super) const STEPS_AT_ONCE: usize = 128;
+pub(super) const TILE_COLUMNS: usize = 2 * LANES;
 
 /// Left factor: row `i` starts at `rows[i]`, its values follow.
 #[derive(Clone, Copy)]
@@ -68,64 +64,65 @@ impl<F: Factor> Right<'_, F> {
         steps * TILE_COLUMNS + 16
     }
 
-    /// Lays `steps` of `columns` side by side, tile after tile.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub(super) fn pack(&self, steps: Range<usize>, columns: Range<usize>, packed: &mut [F::Right]) {
-        let panel = self.panel();
-        match *self {
-            Self::Steps { data, rows } => {
-                for (step, row) in rows[steps].iter().enumerate() {
-                    let row = &data[row + columns.start..][..columns.len()];
-                    for (tile, row) in row.chunks(TILE_COLUMNS).enumerate() {
-                        let to = tile * panel + step * TILE_COLUMNS;
-                        packed[to..to + row.len()].copy_from_slice(row);
+    vectorised! {
+        /// Lays `steps` of `columns` side by side, tile after tile.
+        #[inline]
+        pub(super) fn pack(&self, steps: Range<usize>, columns: Range<usize>, packed: &mut [F::Right]) {
+            let panel = self.panel();
+            match *self {
+                Self::Steps { data, rows } => {
+                    for (step, row) in rows[steps].iter().enumerate() {
+                        let row = &data[row + columns.start..][..columns.len()];
+                        for (tile, row) in row.chunks(TILE_COLUMNS).enumerate() {
+                            let to = tile * panel + step * TILE_COLUMNS;
+                            packed[to..to + row.len()].copy_from_slice(row);
+                        }
                     }
                 }
-            }
-            Self::Rows { values, k, stride } => {
-                for (place, step) in steps.enumerate() {
-                    let row = |at: usize| {
-                        let start = at * stride + columns.start;
-                        &values[start..start + columns.len()]
-                    };
-                    let first = row(step * F::STEP);
-                    let second = (F::STEP == 2 && 2 * step + 1 < k).then(|| row(2 * step + 1));
-                    for tile in 0..columns.len().div_ceil(TILE_COLUMNS) {
-                        let part =
-                            tile * TILE_COLUMNS..columns.len().min((tile + 1) * TILE_COLUMNS);
-                        let to = tile * panel + place * TILE_COLUMNS;
-                        let to = &mut packed[to..to + part.len()];
-                        if let Some(second) = second {
-                            let pairs = first[part.clone()].iter().zip(&second[part]);
-                            for (to, (a, b)) in to.iter_mut().zip(pairs) {
-                                *to = F::right(*a, *b);
-                            }
-                        } else {
-                            for (to, a) in to.iter_mut().zip(&first[part]) {
-                                *to = F::right(*a, 0.0);
+                Self::Rows { values, k, stride } => {
+                    for (place, step) in steps.enumerate() {
+                        let row = |at: usize| {
+                            let start = at * stride + columns.start;
+                            &values[start..start + columns.len()]
+                        };
+                        let first = row(step * F::STEP);
+                        let second = (F::STEP == 2 && 2 * step + 1 < k).then(|| row(2 * step + 1));
+                        for tile in 0..columns.len().div_ceil(TILE_COLUMNS) {
+                            let part =
+                                tile * TILE_COLUMNS..columns.len().min((tile + 1) * TILE_COLUMNS);
+                            let to = tile * panel + place * TILE_COLUMNS;
+                            let to = &mut packed[to..to + part.len()];
+                            if let Some(second) = second {
+                                let pairs = first[part.clone()].iter().zip(&second[part]);
+                                for (to, (a, b)) in to.iter_mut().zip(pairs) {
+                                    *to = F::right(*a, *b);
+                                }
+                            } else {
+                                for (to, a) in to.iter_mut().zip(&first[part]) {
+                                    *to = F::right(*a, 0.0);
+                                }
                             }
                         }
                     }
                 }
-            }
-            Self::Columns { values, k, stride } => {
-                for first in (0..columns.len()).step_by(BLOCK) {
-                    let count = BLOCK.min(columns.len() - first);
-                    let to = first / TILE_COLUMNS * panel + first % TILE_COLUMNS;
-                    for (place, step) in steps.clone().step_by(BLOCK).enumerate() {
-                        let mut block = [[F::Right::default(); BLOCK]; BLOCK];
-                        let places = step * F::STEP..k.min((step + BLOCK) * F::STEP);
-                        for (column, block) in block.iter_mut().take(count).enumerate() {
-                            let from = (columns.start + first + column) * stride;
-                            let from = &values[from + places.start..from + places.end];
-                            for (to, from) in block.iter_mut().zip(from.chunks(F::STEP)) {
-                                *to = F::right(from[0], from.get(1).copied().unwrap_or(0.0));
+                Self::Columns { values, k, stride } => {
+                    for first in (0..columns.len()).step_by(BLOCK) {
+                        let count = BLOCK.min(columns.len() - first);
+                        let to = first / TILE_COLUMNS * panel + first % TILE_COLUMNS;
+                        for (place, step) in steps.clone().step_by(BLOCK).enumerate() {
+                            let mut block = [[F::Right::default(); BLOCK]; BLOCK];
+                            let places = step * F::STEP..k.min((step + BLOCK) * F::STEP);
+                            for (column, block) in block.iter_mut().take(count).enumerate() {
+                                let from = (columns.start + first + column) * stride;
+                                let from = &values[from + places.start..from + places.end];
+                                for (to, from) in block.iter_mut().zip(from.chunks(F::STEP)) {
+                                    *to = F::right(from[0], from.get(1).copied().unwrap_or(0.0));
+                                }
                             }
-                        }
-                        for (step, row) in turn_block(block).iter().enumerate() {
-                            let to = to + (place * BLOCK + step) * TILE_COLUMNS;
-                            packed[to..to + BLOCK].copy_from_slice(row);
+                            for (step, row) in turn_block(block).iter().enumerate() {
+                                let to = to + (place * BLOCK + step) * TILE_COLUMNS;
+                                packed[to..to + BLOCK].copy_from_slice(row);
+                            }
                         }
                     }
                 }
@@ -133,45 +130,6 @@ impl<F: Factor> Right<'_, F> {
         }
     }
 }
-
-/// A 16×16 block of 32-bit values with its axes exchanged.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
-    const { assert!(size_of::<T>() == 4) };
-    // SAFETY: any 64 bytes are a vector, and the other way round; sizes are equal.
-    let rows: [__m512i; BLOCK] = unsafe { std::mem::transmute_copy(&block) };
-    // Pairs of rows, then fours: vector 4g + c holds columns c, 4 + c, 8 + c and 12 + c of rows 4g to 4g + 3.
-    let mut pairs = rows;
-    for at in (0..BLOCK).step_by(2) {
-        pairs[at] = _mm512_unpacklo_epi32(rows[at], rows[at + 1]);
-        pairs[at + 1] = _mm512_unpackhi_epi32(rows[at], rows[at + 1]);
-    }
-    let mut fours = pairs;
-    for at in (0..BLOCK).step_by(4) {
-        for half in 0..2 {
-            let (a, b) = (pairs[at + half], pairs[at + 2 + half]);
-            fours[at + 2 * half] = _mm512_unpacklo_epi64(a, b);
-            fours[at + 2 * half + 1] = _mm512_unpackhi_epi64(a, b);
-        }
-    }
-    let mut turned = fours;
-    for c in 0..4 {
-        let even = _mm512_shuffle_i32x4::<0x88>(fours[c], fours[4 + c]);
-        let odd = _mm512_shuffle_i32x4::<0xDD>(fours[c], fours[4 + c]);
-        let even_below = _mm512_shuffle_i32x4::<0x88>(fours[8 + c], fours[12 + c]);
-        let odd_below = _mm512_shuffle_i32x4::<0xDD>(fours[8 + c], fours[12 + c]);
-        turned[c] = _mm512_shuffle_i32x4::<0x88>(even, even_below);
-        turned[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd, odd_below);
-        turned[8 + c] = _mm512_shuffle_i32x4::<0xDD>(even, even_below);
-        turned[12 + c] = _mm512_shuffle_i32x4::<0xDD>(odd, odd_below);
-    }
-    // SAFETY: as above.
-    unsafe { std::mem::transmute_copy(&turned) }
-}
-
-/// Side of the blocks in which factors are turned.
-const BLOCK: usize = 16;
 
 /// A packed factor with its table of rows.
 pub(in crate::kernels) struct Packed<T> {
@@ -249,39 +207,39 @@ pub(super) const fn at_least(values: usize) -> usize {
     (1_usize << 15).div_ceil(values)
 }
 
-/// Rows `[m, n]` as columns `[n, m]`, each value through `change` with its row.
-#[inline]
-// The same features as where `change` comes from, else every value would be a call.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-pub(in crate::kernels) fn turned(
-    values: &[f32],
-    m: usize,
-    n: usize,
-    change: impl Fn(usize, f32) -> f32 + Sync,
-) -> Vec<f32> {
-    let mut turned = vec![0.0; m * n];
-    let turn = |(place, turned): (usize, &mut [f32])| {
-        let mut block = [[0.0; BLOCK]; BLOCK];
-        let columns = turned.len() / m;
-        for first_row in (0..m).step_by(BLOCK) {
-            let rows = first_row..(first_row + BLOCK).min(m);
-            for (row, block) in rows.clone().zip(&mut block) {
-                let from = &values[row * n + place * BLOCK..][..columns];
-                for (to, from) in block.iter_mut().zip(from) {
-                    *to = change(row, *from);
+vectorised! {
+    /// Rows `[m, n]` as columns `[n, m]`, each value through `change` with its row.
+    #[inline]
+    pub(in crate::kernels) fn turned(
+        values: &[f32],
+        m: usize,
+        n: usize,
+        change: impl Fn(usize, f32) -> f32 + Sync,
+    ) -> Vec<f32> {
+        let mut turned = vec![0.0; m * n];
+        let turn = |(place, turned): (usize, &mut [f32])| {
+            let mut block = [[0.0; BLOCK]; BLOCK];
+            let columns = turned.len() / m;
+            for first_row in (0..m).step_by(BLOCK) {
+                let rows = first_row..(first_row + BLOCK).min(m);
+                for (row, block) in rows.clone().zip(&mut block) {
+                    let from = &values[row * n + place * BLOCK..][..columns];
+                    for (to, from) in block.iter_mut().zip(from) {
+                        *to = change(row, *from);
+                    }
+                }
+                for (turned, block) in turned.chunks_exact_mut(m).zip(turn_block(block)) {
+                    turned[rows.clone()].copy_from_slice(&block[..rows.len()]);
                 }
             }
-            for (turned, block) in turned.chunks_exact_mut(m).zip(turn_block(block)) {
-                turned[rows.clone()].copy_from_slice(&block[..rows.len()]);
-            }
-        }
-    };
-    turned
-        .par_chunks_mut(BLOCK * m.max(1))
-        .enumerate()
-        .with_min_len(at_least(BLOCK * m.max(1)))
-        .for_each(turn);
-    turned
+        };
+        turned
+            .par_chunks_mut(BLOCK * m.max(1))
+            .enumerate()
+            .with_min_len(at_least(BLOCK * m.max(1)))
+            .for_each(turn);
+        turned
+    }
 }
 
 /// Asks for `count` values that will be read soon.

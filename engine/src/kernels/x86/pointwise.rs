@@ -15,28 +15,30 @@ const CUBED: f32 = 0.044_715;
 const SHARE: usize = 1 << 15;
 
 impl Gelu {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn run(x: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len()];
-        x.par_chunks(SHARE)
-            .zip(y.par_chunks_mut(SHARE))
-            .for_each(|(x, y)| {
-                for (x, y) in x.iter().zip(y) {
-                    *y = x * sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x));
-                }
-            });
-        y
+    vectorised! {
+        fn run(x: &[f32]) -> Vec<f32> {
+            let mut y = vec![0.0; x.len()];
+            x.par_chunks(SHARE)
+                .zip(y.par_chunks_mut(SHARE))
+                .for_each(|(x, y)| {
+                    for (x, y) in x.iter().zip(y) {
+                        *y = x * sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x));
+                    }
+                });
+            y
+        }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn back(gradient: &[f32], x: &[f32]) -> Vec<f32> {
-        let mut of_x = vec![0.0; x.len()];
-        for ((x, gradient), of_x) in x.iter().zip(gradient).zip(&mut of_x) {
-            let s = sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x));
-            let slope = DOUBLED * (3.0 * CUBED * x).mul_add(*x, 1.0);
-            *of_x = gradient * s * (x * (1.0 - s)).mul_add(slope, 1.0);
+    vectorised! {
+        fn back(gradient: &[f32], x: &[f32]) -> Vec<f32> {
+            let mut of_x = vec![0.0; x.len()];
+            for ((x, gradient), of_x) in x.iter().zip(gradient).zip(&mut of_x) {
+                let s = sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x));
+                let slope = DOUBLED * (3.0 * CUBED * x).mul_add(*x, 1.0);
+                *of_x = gradient * s * (x * (1.0 - s)).mul_add(slope, 1.0);
+            }
+            of_x
         }
-        of_x
     }
 }
 
@@ -46,7 +48,7 @@ impl Operation for Gelu {
     }
 
     fn forward(&self, [x, _, _]: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { Self::run(x.data) }
     }
 
@@ -56,7 +58,7 @@ impl Operation for Gelu {
         [x, _, _]: [Values<'_>; 3],
         _wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         [
             unsafe { Self::back(gradient, x.data) },
             Vec::new(),
@@ -70,40 +72,42 @@ impl Operation for Gelu {
 pub(in crate::kernels) struct GatedSum;
 
 impl GatedSum {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn run([x, branch, gate]: [Values<'_>; 3]) -> Vec<f32> {
-        let (length, width) = (x.shape[1], x.shape[2]);
-        let mut y = x.data.to_vec();
-        let rows = y
-            .chunks_exact_mut(width)
-            .zip(branch.data.chunks_exact(width));
-        for (row, (y, branch)) in rows.enumerate() {
-            let gate = &gate.data[row / length * width..];
-            for ((y, branch), gate) in y.iter_mut().zip(branch).zip(gate) {
-                *y = gate.mul_add(*branch, *y);
+    vectorised! {
+        fn run([x, branch, gate]: [Values<'_>; 3]) -> Vec<f32> {
+            let (length, width) = (x.shape[1], x.shape[2]);
+            let mut y = x.data.to_vec();
+            let rows = y
+                .chunks_exact_mut(width)
+                .zip(branch.data.chunks_exact(width));
+            for (row, (y, branch)) in rows.enumerate() {
+                let gate = &gate.data[row / length * width..];
+                for ((y, branch), gate) in y.iter_mut().zip(branch).zip(gate) {
+                    *y = gate.mul_add(*branch, *y);
+                }
             }
+            y
         }
-        y
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn back(gradient: &[f32], [x, branch, gate]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-        let (length, width) = (x.shape[1], x.shape[2]);
-        let mut of_branch = vec![0.0; branch.data.len()];
-        let mut of_gate = vec![0.0; gate.data.len()];
-        for row in 0..of_branch.len() / width {
-            let part = row * width..(row + 1) * width;
-            let start = row / length * width;
-            let (branch, gradient) = (&branch.data[part.clone()], &gradient[part.clone()]);
-            let of_branch = &mut of_branch[part];
-            let gate = &gate.data[start..start + width];
-            let of_gate = &mut of_gate[start..start + width];
-            for at in 0..width {
-                of_branch[at] = gradient[at] * gate[at];
-                of_gate[at] = gradient[at].mul_add(branch[at], of_gate[at]);
+    vectorised! {
+        fn back(gradient: &[f32], [x, branch, gate]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+            let (length, width) = (x.shape[1], x.shape[2]);
+            let mut of_branch = vec![0.0; branch.data.len()];
+            let mut of_gate = vec![0.0; gate.data.len()];
+            for row in 0..of_branch.len() / width {
+                let part = row * width..(row + 1) * width;
+                let start = row / length * width;
+                let (branch, gradient) = (&branch.data[part.clone()], &gradient[part.clone()]);
+                let of_branch = &mut of_branch[part];
+                let gate = &gate.data[start..start + width];
+                let of_gate = &mut of_gate[start..start + width];
+                for at in 0..width {
+                    of_branch[at] = gradient[at] * gate[at];
+                    of_gate[at] = gradient[at].mul_add(branch[at], of_gate[at]);
+                }
             }
+            [gradient.to_vec(), of_branch, of_gate]
         }
-        [gradient.to_vec(), of_branch, of_gate]
     }
 }
 
@@ -113,7 +117,7 @@ impl Operation for GatedSum {
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { Self::run(inputs) }
     }
 
@@ -123,7 +127,7 @@ impl Operation for GatedSum {
         inputs: [Values<'_>; 3],
         _wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { Self::back(gradient, inputs) }
     }
 }

@@ -81,58 +81,60 @@ impl Turn {
         of_length
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn run(&self, [qkv, lengths, _]: [Values<'_>; 3]) -> Vec<f32> {
-        let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
-        let (channels, heads) = (wide / 3, self.heads);
-        let width = channels / heads;
-        let mut y = vec![0.0; qkv.data.len()];
-        let one = |(place, y): (usize, &mut [f32])| {
-            let (part, row, head) = (
-                place / (batch * heads),
-                place / heads % batch,
-                place % heads,
-            );
-            let rows = &qkv.data[row * tokens * wide..(row + 1) * tokens * wide];
-            y.copy_from_slice(&gather(rows, wide, part * channels + head * width, width));
-            if part < 2 {
-                self.turn(y, width, Self::length(part, head, lengths.data));
-            }
-        };
-        y.par_chunks_exact_mut(tokens * width)
-            .enumerate()
-            .with_min_len(8)
-            .for_each(one);
-        y
+    vectorised! {
+        fn run(&self, [qkv, lengths, _]: [Values<'_>; 3]) -> Vec<f32> {
+            let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
+            let (channels, heads) = (wide / 3, self.heads);
+            let width = channels / heads;
+            let mut y = vec![0.0; qkv.data.len()];
+            let one = |(place, y): (usize, &mut [f32])| {
+                let (part, row, head) = (
+                    place / (batch * heads),
+                    place / heads % batch,
+                    place % heads,
+                );
+                let rows = &qkv.data[row * tokens * wide..(row + 1) * tokens * wide];
+                y.copy_from_slice(&gather(rows, wide, part * channels + head * width, width));
+                if part < 2 {
+                    self.turn(y, width, Self::length(part, head, lengths.data));
+                }
+            };
+            y.par_chunks_exact_mut(tokens * width)
+                .enumerate()
+                .with_min_len(8)
+                .for_each(one);
+            y
+        }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    fn back(&self, gradient: &[f32], [qkv, lengths, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-        let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
-        let (channels, heads) = (wide / 3, self.heads);
-        let width = channels / heads;
-        let mut of_qkv = vec![0.0; qkv.data.len()];
-        let mut of_lengths = vec![0.0; lengths.data.len()];
-        for (place, gradient) in gradient.chunks_exact(tokens * width).enumerate() {
-            let (part, row, head) = (
-                place / (batch * heads),
-                place / heads % batch,
-                place % heads,
-            );
-            let all = row * tokens * wide..(row + 1) * tokens * wide;
-            let start = part * channels + head * width;
-            let mut gradient = gradient.to_vec();
-            if part < 2 {
-                let rows = gather(&qkv.data[all.clone()], wide, start, width);
-                let length = Self::length(part, head, lengths.data);
-                let of_length = self.turn_back(&mut gradient, &rows, width, length);
-                if part == 0 && lengths.data[head] < MOST_LENGTH {
-                    of_lengths[head] += of_length;
+    vectorised! {
+        fn back(&self, gradient: &[f32], [qkv, lengths, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
+            let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
+            let (channels, heads) = (wide / 3, self.heads);
+            let width = channels / heads;
+            let mut of_qkv = vec![0.0; qkv.data.len()];
+            let mut of_lengths = vec![0.0; lengths.data.len()];
+            for (place, gradient) in gradient.chunks_exact(tokens * width).enumerate() {
+                let (part, row, head) = (
+                    place / (batch * heads),
+                    place / heads % batch,
+                    place % heads,
+                );
+                let all = row * tokens * wide..(row + 1) * tokens * wide;
+                let start = part * channels + head * width;
+                let mut gradient = gradient.to_vec();
+                if part < 2 {
+                    let rows = gather(&qkv.data[all.clone()], wide, start, width);
+                    let length = Self::length(part, head, lengths.data);
+                    let of_length = self.turn_back(&mut gradient, &rows, width, length);
+                    if part == 0 && lengths.data[head] < MOST_LENGTH {
+                        of_lengths[head] += of_length;
+                    }
                 }
+                scatter(&mut of_qkv[all], wide, start, width, &gradient);
             }
-            scatter(&mut of_qkv[all], wide, start, width, &gradient);
+            [of_qkv, of_lengths, Vec::new()]
         }
-        [of_qkv, of_lengths, Vec::new()]
     }
 }
 
@@ -143,7 +145,7 @@ impl Operation for Turn {
     }
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
 
@@ -153,7 +155,7 @@ impl Operation for Turn {
         inputs: [Values<'_>; 3],
         _wanted: [bool; 3],
     ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where `super::available` holds.
+        // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs) }
     }
 }

@@ -1,0 +1,71 @@
+//! Factors rounded to bf16, two neighbours multiplied at once.
+
+use std::arch::x86_64::{__m512bh, __m512i, _mm512_loadu_epi32, _mm512_set1_epi32};
+
+use super::factor::Factor;
+use super::lanes::{LANES, Vector};
+
+/// Factors rounded to bf16; sums stay in f32.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernels) struct Half;
+
+/// Rounds to the nearest bf16, ties to even.
+#[inline(always)]
+fn bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    ((bits.wrapping_add(0x7FFF + ((bits >> 16) & 1))) >> 16) as u16
+}
+
+vectorised! {
+    #[inline]
+    fn dot(sum: Vector, a: __m512i, b: __m512i) -> Vector {
+        // SAFETY: plain reinterpretation of 512 bits.
+        let [a, b] = [a, b].map(|bits| unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) });
+        std::arch::x86_64::_mm512_dpbf16_ps(sum, a, b)
+    }
+}
+
+impl Factor for Half {
+    type Left = u16;
+    type Right = u32;
+    const STEP: usize = 2;
+
+    fn as_left(_values: &[f32]) -> Option<&[u16]> {
+        None
+    }
+
+    #[inline(always)]
+    fn left(value: f32) -> u16 {
+        bf16(value)
+    }
+
+    #[inline(always)]
+    fn right(first: f32, second: f32) -> u32 {
+        u32::from(bf16(first)) | u32::from(bf16(second)) << 16
+    }
+
+    vectorised! {
+        #[inline]
+        unsafe fn step<const ROWS: usize, const VECTORS: usize>(
+            sums: &mut [[Vector; VECTORS]; ROWS],
+            left: &[*const u16; ROWS],
+            at: usize,
+            right: *const u32,
+        ) {
+            // SAFETY: the caller promises valid pointers.
+            unsafe {
+                let mut columns = [_mm512_set1_epi32(0); VECTORS];
+                for (vector, columns) in columns.iter_mut().enumerate() {
+                    *columns = _mm512_loadu_epi32(right.add(LANES * vector).cast());
+                }
+                for row in 0..ROWS {
+                    let pair = left[row].add(2 * at).cast::<i32>().read_unaligned();
+                    let pair = _mm512_set1_epi32(pair);
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = dot(sums[row][vector], pair, columns[vector]);
+                    }
+                }
+            }
+        }
+    }
+}
