@@ -37,8 +37,11 @@ fn config(steps: u64) -> FinetuneConfig {
     FinetuneConfig {
         name: "windmill".to_owned(),
         steps,
-        learning_rate: 3e-3,
-        prior: 0.4,
+        learning_rate: 0.01,
+        rank: 48,
+        caption_drop: 0.0,
+        layers: ["sa.", "ca.", "ffn."].map(str::to_owned).to_vec(),
+        prior: 0.25,
         prior_prompts: (0..48)
             .map(|seed| Caption::sample(&Postcard::sample(9000 + seed, Split::Train), seed).text)
             .collect(),
@@ -131,7 +134,8 @@ fn wish(out: &Path, strength: f32) -> LoraWish {
 
 /// A dozen pictures move the model towards a thing it never saw, and it forgets little.
 ///
-/// The aim, 0.8 of the prompts with at most 0.03 of the following lost, is not reached (docs/finetune.md). What is held here is what was measured, with room for other processors.
+/// The aim, 0.8 of the prompts with at most 0.03 of the following lost, is not reached (docs/finetune.md). What is held
+/// here is what was measured, with room for other processors.
 #[test]
 fn a_new_thing_is_learned() {
     let folder = tempfile::tempdir().unwrap();
@@ -157,8 +161,8 @@ fn a_new_thing_is_learned() {
     );
     assert!(ceiling >= 40, "{ceiling}");
     assert!(before <= 0.04, "{before}");
-    assert!(after > before, "{after}");
-    assert!(kept >= kept_before - 0.2, "{kept_before} -> {kept}");
+    assert!(after >= 0.1, "{after}");
+    assert!(kept >= kept_before - 0.12, "{kept_before} -> {kept}");
 }
 
 /// Stopping and going on gives the same adapter as not stopping, to the bit.

@@ -58,6 +58,9 @@ pub(super) struct Args {
     /// Learning rate.
     #[arg(long, value_name = "X")]
     rate: Option<f32>,
+    /// Views of each picture, a little larger and cut to one side, that are learned beside it: 0 to 8.
+    #[arg(long, value_name = "N")]
+    views: Option<usize>,
     /// Largest share of bits flipped (bitwise self-correction): 0 to 0.3.
     #[arg(long, value_name = "X")]
     flips: Option<f32>,
@@ -103,7 +106,7 @@ fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
         };
     }
     set!(name => name, trigger => trigger, steps => steps, batch => batch, rank => rank, rate => learning_rate,
-        flips => flip_strength, prior => prior, seed => seed);
+        views => views, flips => flip_strength, prior => prior, seed => seed);
     config.alpha = args.alpha.or(config.alpha);
     if let Some(path) = &args.prior_prompts {
         config.prior_prompts = places::prompts_in(path)?;

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use image::imageops::FilterType;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest as _, Sha256};
 
 use super::{Collection, FinetuneConfig};
-use crate::api::{EngineError, GenerateSpec};
+use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
 use crate::lora;
+use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 use crate::text::TextFeatures;
 use crate::train::Limits;
@@ -61,34 +63,45 @@ pub(super) fn examples(
         if limits.reached() {
             return Ok(None);
         }
-        let image = &picture.image;
-        let (width, height) = (image.width.to_string(), image.height.to_string());
-        let parts = [
-            encoder.as_bytes(),
-            &image.pixels,
-            width.as_bytes(),
-            height.as_bytes(),
-        ];
-        let key = key_of(&parts);
-        let places =
-            (image.width as usize / vae.patch_size) * (image.height as usize / vae.patch_size);
         let text = bundle.encode(&[&picture.caption])?;
-        let path = cache.join(format!("{key}.safetensors"));
-        let features = match kept(&path, vae.codebook_dim * places) {
-            Some(features) => features,
-            None => {
-                let features = bundle
-                    .vae
-                    .encode(bundle.vae.pixels(&picture.image))
-                    .try_into_vec_as::<f32>()
-                    .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
-                keep(&path, &features)?;
-                features
+        for index in 0..=config.views {
+            if limits.reached() {
+                return Ok(None);
             }
-        };
-        let name = picture.path.display().to_string();
-        let example = Arc::new(example(name, &picture.schedule, features, text)?);
-        own.extend(std::iter::repeat_n(example, picture.repeats));
+            let seen;
+            let image = if index == 0 {
+                &picture.image
+            } else {
+                seen = view(&picture.image, index - 1)?;
+                &seen
+            };
+            let (width, height) = (image.width.to_string(), image.height.to_string());
+            let parts = [
+                encoder.as_bytes(),
+                &image.pixels,
+                width.as_bytes(),
+                height.as_bytes(),
+            ];
+            let key = key_of(&parts);
+            let places =
+                (image.width as usize / vae.patch_size) * (image.height as usize / vae.patch_size);
+            let path = cache.join(format!("{key}.safetensors"));
+            let features = match kept(&path, vae.codebook_dim * places) {
+                Some(features) => features,
+                None => {
+                    let features = bundle
+                        .vae
+                        .encode(bundle.vae.pixels(image))
+                        .try_into_vec_as::<f32>()
+                        .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
+                    keep(&path, &features)?;
+                    features
+                }
+            };
+            let name = picture.path.display().to_string();
+            let example = Arc::new(example(name, &picture.schedule, features, text.clone())?);
+            own.extend(std::iter::repeat_n(example, picture.repeats));
+        }
         if !shapes.contains(&picture.schedule) {
             shapes.push(picture.schedule.clone());
         }
@@ -103,6 +116,25 @@ pub(super) fn examples(
         }
     }
     Ok(Some(Examples { own, prior }))
+}
+
+/// View `index` of a picture: a sixteenth larger, cut towards one corner after the other, then anywhere.
+fn view(image: &Rgb8Image, index: usize) -> Result<Rgb8Image, EngineError> {
+    let (width, height) = (image.width, image.height);
+    let whole = image::RgbImage::from_raw(width, height, image.pixels.to_vec())
+        .ok_or_else(|| EngineError::internal("a picture of no size"))?;
+    let (wide, high) = (width + width / 16, height + height / 16);
+    let larger = image::imageops::resize(&whole, wide, high, FilterType::CatmullRom);
+    let stream = Stream::new(index as u64, 0x71E5);
+    let shifts = match index {
+        0..4 => [(index & 1) as f64, (index >> 1) as f64],
+        _ => [0, 1].map(|axis| stream.uniform(axis)),
+    };
+    let [x, y] = [(shifts[0], wide - width), (shifts[1], high - height)]
+        .map(|(shift, room)| (shift * f64::from(room)).round() as u32);
+    let cut = image::imageops::crop_imm(&larger, x, y, width, height).to_image();
+    Rgb8Image::new(width, height, cut.into_raw())
+        .ok_or_else(|| EngineError::internal("a view of no size"))
 }
 
 fn example(
@@ -257,4 +289,30 @@ fn keep(path: &Path, features: &[f32]) -> Result<(), EngineError> {
     let bytes =
         safetensors::serialize([("features", view.map_err(failed)?)], None).map_err(failed)?;
     atomic_write(path, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::view;
+    use crate::api::Rgb8Image;
+
+    /// The size stays, and a bright corner is in the views that are cut towards it.
+    #[test]
+    fn views_are_cut_towards_the_corners() {
+        let (width, height) = (64_u32, 48_u32);
+        let pixels = (0..width * height).flat_map(|at| {
+            let is_corner = at % width < 3 && at / width < 2;
+            [if is_corner { 255 } else { 10 }; 3]
+        });
+        let image = Rgb8Image::new(width, height, pixels.collect()).unwrap();
+        let mut corners = Vec::new();
+        for index in 0..7 {
+            let seen = view(&image, index).unwrap();
+            assert_eq!((seen.width, seen.height), (width, height));
+            corners.push(seen.pixel(0, 0).unwrap()[0] > 200);
+        }
+        assert_eq!(corners[..4], [true, false, false, false]);
+        let alike = |a: usize, b: usize| view(&image, a).unwrap() == view(&image, b).unwrap();
+        assert!(alike(5, 5) && !alike(5, 6));
+    }
 }

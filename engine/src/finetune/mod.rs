@@ -207,6 +207,7 @@ fn about(config: &FinetuneConfig, collection: &Collection, base: &str) -> BTreeM
         ("trigger", config.trigger.clone()),
         ("batch", config.batch.to_string()),
         ("prompts of old pictures", config.prior_prompts.join("\n")),
+        ("number of views", config.views.to_string()),
         ("share of dropped captions", config.caption_drop.to_string()),
         ("seed", config.seed.to_string()),
         (
