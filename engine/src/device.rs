@@ -301,10 +301,13 @@ fn graphics(found: &Found, reason: &str) -> Result<OpenDevice, EngineError> {
 /// Opens a graphics device that was lost once more, as a new one beside the lost one; all tensors on it are gone.
 ///
 /// # Errors
-/// [`EngineError::Internal`] when it does not open, and in the `fast` build, whose compiler needs a device that burn
+/// [`EngineError::DeviceLost`] when it does not open, and in the `fast` build, whose compiler needs a device that burn
 /// opened itself.
 pub fn reopen(lost: &OpenDevice) -> Result<OpenDevice, EngineError> {
-    let wrong = |what: String| EngineError::internal(format!("opening the device again: {what}"));
+    let wrong = |what: String| EngineError::DeviceLost {
+        device: lost.info.name.clone(),
+        what: format!("and could not be opened again: {what}"),
+    };
     if cfg!(feature = "fast") {
         return Err(wrong("start the program again".to_owned()));
     }

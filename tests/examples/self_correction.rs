@@ -10,23 +10,21 @@
     reason = "an example stops at the first surprise"
 )]
 
-use std::path::Path;
-
-use infinity_engine::api::{DeviceChoice, GenerateSpec, LoraWish};
+use infinity_engine::api::{DeviceChoice, LoraWish};
 use infinity_engine::device;
 use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
 use infinity_engine::lab::{Effort, Table, recovery};
 use infinity_engine::train::Limits;
-use infinity_tests::windmill::{Windmill, read, write_folder};
+use infinity_tests::lessons::{starter, windmills_right};
+use infinity_tests::windmill::write_folder;
 
 fn main() {
     let steps = std::env::args()
         .nth(1)
         .map_or(300, |text| text.parse().expect("a number"));
-    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
     let device = device::open(DeviceChoice::Cpu).unwrap();
-    let mut bundle = Bundle::open(&starter, &device).unwrap();
+    let mut bundle = Bundle::open(&starter(), &device).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
@@ -51,7 +49,12 @@ fn main() {
             format!("{:.1}", r.psnr),
         ]
     };
-    table.row(row("no LoRA", "–".to_owned(), windmills(&bundle), base));
+    table.row(row(
+        "no LoRA",
+        "–".to_owned(),
+        windmills_right(&bundle),
+        base,
+    ));
     for (name, flip_strength) in [("on, 0.2", 0.2), ("off", 0.0)] {
         for seed in 1..=3 {
             let config = FinetuneConfig {
@@ -83,22 +86,15 @@ fn main() {
             let path = out.join("lora.safetensors");
             bundle.wear(&[LoraWish::new(path, 1.0)]).unwrap();
             let result = recovery(&bundle, Effort::whole(7)).unwrap();
-            table.row(row(name, seed.to_string(), windmills(&bundle), result));
+            table.row(row(
+                name,
+                seed.to_string(),
+                windmills_right(&bundle),
+                result,
+            ));
             bundle.wear(&[]).unwrap();
             eprintln!("{name}, seed {seed}: done");
         }
     }
     print!("{table}");
-}
-
-/// Of fifty windmill prompts, those whose picture shows one of the named colour in the named place.
-fn windmills(bundle: &Bundle) -> usize {
-    let right = |index: &usize| {
-        let mill = Windmill::sample(5000 + *index as u64, *index);
-        let mut spec = GenerateSpec::new(mill.caption(900 + *index as u64), *index as u64);
-        spec.cfg = vec![bundle.info.cfg];
-        spec.tau = vec![bundle.info.tau];
-        read(&bundle.draw(&spec).unwrap()) == Some((mill.colour, mill.place))
-    };
-    (0..50).filter(right).count()
 }

@@ -9,6 +9,7 @@
 )]
 
 pub mod desk;
+pub mod lessons;
 pub mod loras;
 pub mod models;
 pub mod scripted;

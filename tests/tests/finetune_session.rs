@@ -8,24 +8,19 @@
 //! Fine-tuning on the starter: a thing that it never saw, and what an adapter may and may not change.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use infinity_engine::api::{DeviceChoice, GenerateSpec, LoraWish};
+use infinity_engine::api::{DeviceChoice, LoraWish};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
-use infinity_engine::postcards::{Caption, Postcard, Split, check};
 use infinity_engine::schedule::ScaleSchedule;
 use infinity_engine::train::checkpoint::Checkpoint;
-use infinity_engine::train::optimizer::AdamWConfig;
 use infinity_engine::train::vae::reconstruct;
 use infinity_engine::train::{Limits, Progress};
+use infinity_tests::lessons::{following, settings, starter, windmills_right};
 use infinity_tests::models::{STARTER_SCALES, STARTER_SIDE};
 use infinity_tests::windmill::{Windmill, read, write_folder};
-
-fn starter() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter")
-}
 
 fn open() -> (OpenDevice, Bundle) {
     let device = device::open(DeviceChoice::Cpu).unwrap();
@@ -33,27 +28,13 @@ fn open() -> (OpenDevice, Bundle) {
     (device, bundle)
 }
 
+/// The best settings found, with fewer pictures a step.
 fn config(steps: u64) -> FinetuneConfig {
     FinetuneConfig {
-        name: "windmill".to_owned(),
         steps,
-        learning_rate: 0.01,
-        rank: 48,
-        caption_drop: 0.0,
-        layers: ["sa.", "ca.", "ffn."].map(str::to_owned).to_vec(),
-        prior: 0.25,
-        prior_prompts: (0..48)
-            .map(|seed| Caption::sample(&Postcard::sample(9000 + seed, Split::Train), seed).text)
-            .collect(),
-        optimizer: AdamWConfig {
-            weight_decay: 0.0,
-            workers: 2,
-            precision: infinity_engine::kernels::Precision::Half,
-            ..AdamWConfig::default()
-        },
+        batch: 8,
         log_every: 1,
-        save_every: 1000,
-        ..FinetuneConfig::default()
+        ..settings(None)
     }
 }
 
@@ -87,18 +68,6 @@ fn tune(config: &FinetuneConfig, data: &Path, out: &Path, resume: bool, stop: u6
     losses
 }
 
-/// Share of fifty windmill prompts that show one of the named colour in the named place.
-fn windmills_drawn(bundle: &Bundle) -> f32 {
-    let drawn = (0..50).filter(|&index| {
-        let mill = Windmill::sample(5000 + index as u64, index);
-        let mut spec = GenerateSpec::new(mill.caption(900 + index as u64), index as u64);
-        spec.cfg = vec![bundle.info.cfg];
-        spec.tau = vec![bundle.info.tau];
-        read(&bundle.draw(&spec).unwrap()) == Some((mill.colour, mill.place))
-    });
-    drawn.count() as f32 / 50.0
-}
-
 /// Of 48 painted windmills, those that are read back after the tokenizer alone: the ceiling of what is drawn.
 fn windmills_kept(bundle: &Bundle) -> usize {
     let schedule = ScaleSchedule::nearest(1.0, STARTER_SCALES).unwrap();
@@ -113,19 +82,6 @@ fn windmills_kept(bundle: &Bundle) -> usize {
     right
         .filter(|(image, mill)| read(image) == Some((mill.colour, mill.place)))
         .count()
-}
-
-/// Share of a hundred ordinary prompts that are followed.
-fn following(bundle: &Bundle) -> f32 {
-    let followed = (0..100_u64).filter(|&seed| {
-        let card = Postcard::sample(3000 + seed, Split::Train);
-        let caption = Caption::regular(&card, seed);
-        let mut spec = GenerateSpec::new(caption.text, seed);
-        spec.cfg = vec![bundle.info.cfg];
-        spec.tau = vec![bundle.info.tau];
-        check(&bundle.draw(&spec).unwrap(), &card, caption.named).followed()
-    });
-    followed.count() as f32 / 100.0
 }
 
 fn wish(out: &Path, strength: f32) -> LoraWish {
@@ -146,9 +102,9 @@ fn a_new_thing_is_learned() {
     let secs = begun.elapsed().as_secs_f32();
     let (_, mut bundle) = open();
     let ceiling = windmills_kept(&bundle);
-    let (before, kept_before) = (windmills_drawn(&bundle), following(&bundle));
+    let (before, kept_before) = (windmills_right(&bundle), following(&bundle));
     bundle.wear(&[wish(&out, 1.0)]).unwrap();
-    let (after, kept) = (windmills_drawn(&bundle), following(&bundle));
+    let (after, kept) = (windmills_right(&bundle), following(&bundle));
     eprintln!(
         "through the tokenizer {ceiling} of 48, windmills {before} -> {after}, following {kept_before} -> {kept}, {secs:.0} s, loss {} -> {}",
         losses[0],
@@ -160,9 +116,9 @@ fn a_new_thing_is_learned() {
         "{losses:?}"
     );
     assert!(ceiling >= 40, "{ceiling}");
-    assert!(before <= 0.04, "{before}");
-    assert!(after >= 0.1, "{after}");
-    assert!(kept >= kept_before - 0.12, "{kept_before} -> {kept}");
+    assert!(before <= 2, "{before}");
+    assert!(after >= 5, "{after}");
+    assert!(kept + 12 >= kept_before, "{kept_before} -> {kept}");
 }
 
 /// Stopping and going on gives the same adapter as not stopping, to the bit.

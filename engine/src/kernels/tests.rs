@@ -13,6 +13,7 @@ thread_local! {
     static ONLY_NARROW: Cell<bool> = const { Cell::new(false) };
 }
 
+#[cfg(target_arch = "x86_64")]
 /// Whether this thread is to do with the narrower set of instructions, where the processor has both.
 pub(super) fn only_narrow() -> bool {
     ONLY_NARROW.get()

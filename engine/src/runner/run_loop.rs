@@ -163,6 +163,7 @@ impl Engine {
                     let later = &mut self.later;
                     let mut break_time = BreakTime {
                         lesson: job,
+                        device: open,
                         notes,
                         previews,
                         link,
@@ -230,10 +231,7 @@ impl Engine {
         let name = device.info.name.clone();
         tracing::warn!("{name}: {trouble:?}");
         if let Trouble::Lost(_) = &trouble {
-            *device = guarded(|| device::reopen(device)).map_err(|error| {
-                tracing::error!("{error}");
-                trouble.clone().told(&name)
-            })?;
+            *device = guarded(|| device::reopen(device))?;
             self.load_again(&Ok(device.clone()));
             return if relief.after_loss(&name) && self.model.is_some() {
                 Ok(())
@@ -284,6 +282,7 @@ impl Engine {
 /// What is done between two steps of a lesson: pictures are drawn; all else waits for its end.
 struct BreakTime<'a> {
     lesson: JobId,
+    device: &'a OpenDevice,
     notes: &'a mut Notes,
     previews: Previews,
     link: &'a Link,
@@ -339,6 +338,9 @@ impl BreakTime<'_> {
             return;
         }
         if let Err(error) = result {
+            // The lesson comes first: what it holds is not given up for a picture.
+            let trouble = trouble_of(&error, Some(self.device));
+            let error = trouble.map_or(error, |trouble| trouble.told(&self.device.info.name));
             self.link.tell(Event::Failed { job, error });
         }
         self.link.forget(job);
