@@ -310,3 +310,13 @@ pub fn free_on_host() -> Option<u64> {
     system.refresh_memory();
     Some(system.available_memory()).filter(|&bytes| bytes > 0)
 }
+
+/// Memory that this process holds, in bytes; 0 where the system does not tell.
+pub fn held_by_process() -> u64 {
+    let Ok(own) = sysinfo::get_current_pid() else {
+        return 0;
+    };
+    let mut system = sysinfo::System::new();
+    system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[own]), false);
+    system.process(own).map_or(0, sysinfo::Process::memory)
+}

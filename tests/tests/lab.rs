@@ -10,7 +10,8 @@ use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
 use infinity_engine::lab::{
-    CostReport, Effort, GuidanceReport, PowersReport, SidesReport, VarietyReport, recovery,
+    ClassifierReport, CorrectionReport, CostReport, Effort, GuidanceReport, PowersReport,
+    SidesReport, SizesReport, VarietyReport, VocabularyReport, recovery,
 };
 use infinity_tests::models::{self, STARTER_SCALES};
 use serde_json::Value;
@@ -87,7 +88,74 @@ fn recovery_and_guidance_are_measured() {
     assert!((8.0..98.0).contains(&mended.psnr), "{mended:?}");
     let report = GuidanceReport::measure(&bundle, Effort::quick(1)).unwrap();
     assert_eq!(figures(&serde_json::to_value(&report).unwrap()), 21);
-    assert_eq!(report.rows[0].psnr, 99.0);
-    assert!(report.rows[4].psnr < 60.0);
+    assert_eq!(report.rows[0].psnr, [99.0]);
+    assert!(report.rows[4].psnr[0] < 60.0);
     assert!(report.to_string().contains("without guidance"));
+}
+
+/// Every arm of a study from nothing has its runs, and training moved it: equal seeds, other losses.
+fn all_differ(losses: &[&Vec<f32>]) {
+    assert!(losses.iter().all(|runs| runs.len() == 2));
+    let mut all: Vec<f32> = losses
+        .iter()
+        .flat_map(|runs| runs.iter().copied())
+        .collect();
+    all.sort_by(f32::total_cmp);
+    assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
+}
+
+#[test]
+fn self_correction_is_measured_from_nothing() {
+    let report = CorrectionReport::measure(&starter(), Effort::quick(1), &mut |_| {}).unwrap();
+    assert_eq!(
+        figures(&serde_json::to_value(&report).unwrap()),
+        1 + 3 * 6 * 2
+    );
+    all_differ(&report.arms.iter().map(|arm| &arm.loss).collect::<Vec<_>>());
+    assert!(report.to_string().contains("flips alone"));
+}
+
+#[test]
+fn classifiers_are_measured_from_nothing() {
+    let report = ClassifierReport::measure(&starter(), Effort::quick(1), &mut |_| {}).unwrap();
+    assert_eq!(report.arms.len(), 4);
+    figures(&serde_json::to_value(&report).unwrap());
+    all_differ(&report.arms.iter().map(|arm| &arm.loss).collect::<Vec<_>>());
+    // A softmax over words of ten bits has 1024 answers where bits have 20.
+    let heads: Vec<u64> = report.arms.iter().map(|arm| arm.head_parameters).collect();
+    assert_eq!(heads[1] / heads[0], 51);
+    // All else is the same.
+    let rest = |arm: usize| report.arms[arm].parameters - heads[arm];
+    assert_eq!(rest(0), rest(1));
+}
+
+#[test]
+fn vocabularies_are_measured_from_nothing() {
+    let device = device::open(DeviceChoice::Cpu).unwrap().device;
+    let report = VocabularyReport::measure(&device, Effort::quick(1), &mut |_| {}).unwrap();
+    figures(&serde_json::to_value(&report).unwrap());
+    assert_eq!(report.arms.len(), 4);
+    all_differ(&report.arms.iter().map(|arm| &arm.psnr).collect::<Vec<_>>());
+    let cost = |quantiser: &str, bits: usize| {
+        let mut costs = report.costs.iter();
+        let found = costs.find(|cost| cost.quantiser == quantiser && cost.bits == bits);
+        found.unwrap().ms
+    };
+    // A thousand words against ten bits.
+    assert!(cost("LFQ", 10) > cost("BSQ", 10));
+    assert!(report.to_string().contains("LFQ"));
+}
+
+#[test]
+fn sizes_are_measured_from_nothing() {
+    let report = SizesReport::measure(&starter(), Effort::quick(1), &mut |_| {}).unwrap();
+    figures(&serde_json::to_value(&report).unwrap());
+    all_differ(&report.arms.iter().map(|arm| &arm.loss).collect::<Vec<_>>());
+    assert!(
+        report
+            .arms
+            .windows(2)
+            .all(|pair| pair[0].parameters < pair[1].parameters)
+    );
+    assert!((-1.0..=1.0).contains(&report.correlation));
 }

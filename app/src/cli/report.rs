@@ -33,6 +33,27 @@ pub(super) struct Panel {
     pub(super) title: &'static str,
     /// Names and points; a single curve needs no name.
     pub(super) curves: Vec<(String, Vec<(f64, f64)>)>,
+    /// Whether points stand for themselves, without a line from one to the next.
+    pub(super) dots: bool,
+}
+
+impl Panel {
+    /// A diagram of lines.
+    pub(super) fn lines(title: &'static str, curves: Vec<(String, Vec<(f64, f64)>)>) -> Self {
+        Self {
+            title,
+            curves,
+            dots: false,
+        }
+    }
+
+    /// A diagram of dots.
+    pub(super) fn dots(title: &'static str, curves: Vec<(String, Vec<(f64, f64)>)>) -> Self {
+        Self {
+            dots: true,
+            ..Self::lines(title, curves)
+        }
+    }
 }
 
 /// Runs the command.
@@ -90,9 +111,8 @@ fn save_png(panels: &[Panel], out: &Path) -> Result<(), CliError> {
 
 /// The diagrams that the log has numbers for; none without lines.
 fn panels(lines: &[LogLine]) -> Vec<Panel> {
-    let one = |title: &'static str, value: &dyn Fn(&LogLine) -> Option<f32>| Panel {
-        title,
-        curves: vec![(String::new(), points(lines, value))],
+    let one = |title: &'static str, value: &dyn Fn(&LogLine) -> Option<f32>| {
+        Panel::lines(title, vec![(String::new(), points(lines, value))])
     };
     let by_scale = |title: &'static str, row: fn(&LogLine) -> &[f32]| {
         let scales = lines.iter().map(|line| row(line).len()).max().unwrap_or(0);
@@ -100,10 +120,7 @@ fn panels(lines: &[LogLine]) -> Vec<Panel> {
             let name = format!("scale {}", scale + 1);
             (name, points(lines, &|line| row(line).get(scale).copied()))
         };
-        Panel {
-            title,
-            curves: (0..scales).map(curve).collect(),
-        }
+        Panel::lines(title, (0..scales).map(curve).collect())
     };
     let all = [
         one("loss", &|line| Some(line.loss)),
@@ -168,15 +185,17 @@ fn draw_panels<B: DrawingBackend>(
             .light_line_style(TRANSPARENT)
             .x_labels(5)
             .y_labels(6)
-            .x_label_formatter(&|step| format!("{step:.0}"))
+            .x_label_formatter(&|step| short_place(*step))
             .y_label_formatter(&|value| short(*value))
             .draw()?;
         for (index, (name, points)) in panel.curves.iter().enumerate() {
             let colour = Palette99::pick(index).to_rgba();
-            let curve = chart.draw_series(LineSeries::new(
-                points.iter().copied(),
-                colour.stroke_width(1),
-            ))?;
+            let points = points.iter().copied();
+            let curve = if panel.dots {
+                chart.draw_series(points.map(|at| Circle::new(at, 4, colour.filled())))?
+            } else {
+                chart.draw_series(LineSeries::new(points, colour.stroke_width(1)))?
+            };
             if !name.is_empty() {
                 curve.label(name.as_str()).legend(move |(x, y)| {
                     PathElement::new([(x, y), (x + 12, y)], colour.stroke_width(3))
@@ -193,6 +212,15 @@ fn draw_panels<B: DrawingBackend>(
     area.present()
 }
 
+/// A number of the axis below: whole where it is.
+fn short_place(value: f64) -> String {
+    if (value - value.round()).abs() < 1e-9 {
+        format!("{value:.0}")
+    } else {
+        short(value)
+    }
+}
+
 /// A number in few characters.
 fn short(value: f64) -> String {
     let size = value.abs();
@@ -207,7 +235,7 @@ fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LogLine, panels, reach, short};
+    use super::{LogLine, panels, reach, short, short_place};
 
     #[test]
     fn panels_follow_the_log() {
@@ -248,5 +276,6 @@ mod tests {
             [0.0, 0.002, 0.5, 67.2].map(short),
             ["0.00", "2.0e-3", "0.50", "67"]
         );
+        assert_eq!([3.0, 0.5].map(short_place), ["3", "0.50"]);
     }
 }

@@ -162,7 +162,7 @@ pub fn evaluate(
     let mut plan = plan_of(bundle, spec)?;
     let (reconstruction_psnr, reconstructions) =
         through_tokenizer(&bundle.vae, spec, &plan.schedule)?;
-    let (scores, samples) = follow(bundle, spec, &mut plan, progress)?;
+    let (scores, samples) = follow(bundle, spec, &mut plan, &GROUPS, progress)?;
     Ok(EvalReport {
         model: bundle.info.name.clone(),
         size_px: plan.schedule.size_px(),
@@ -206,22 +206,25 @@ fn shortest(values: &[f32]) -> Vec<f32> {
     }
 }
 
-/// Scores of all groups, and the first held-out pictures.
+/// Groups of prompts: name, which postcards, and whether the captions are loose.
+const GROUPS: [(&str, Split, bool); 3] = [
+    ("seen", Split::Train, false),
+    ("held_out", Split::HeldOut, false),
+    ("free", Split::Any, true),
+];
+
+/// Scores of `groups`, and the first held-out pictures.
 fn follow(
     bundle: &Bundle,
     spec: &EvalSpec,
     plan: &mut Plan,
+    groups: &[(&str, Split, bool)],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Vec<GroupScore>, Samples), EngineError> {
-    let groups = [
-        ("seen", Split::Train, false),
-        ("held_out", Split::HeldOut, false),
-        ("free", Split::Any, true),
-    ];
     let total = groups.len() * spec.prompts;
     let mut scores = Vec::new();
     let mut samples = Vec::new();
-    for (group_index, (name, split, free)) in groups.into_iter().enumerate() {
+    for (group_index, &(name, split, free)) in groups.iter().enumerate() {
         let stream = Stream::new(spec.seed ^ 0xE7A1, group_index as u64);
         let mut score = GroupScore {
             group: name.to_owned(),
@@ -266,8 +269,10 @@ fn follow(
 /// # Errors
 /// As [`evaluate`].
 pub fn followed(bundle: &Bundle, spec: &EvalSpec) -> Result<f32, EngineError> {
-    let (scores, _) = follow(bundle, spec, &mut plan_of(bundle, spec)?, &mut |_, _| ())?;
-    Ok(scores.iter().take(2).map(GroupScore::share).sum::<f32>() / 2.0)
+    let named = &GROUPS[..2];
+    let mut plan = plan_of(bundle, spec)?;
+    let (scores, _) = follow(bundle, spec, &mut plan, named, &mut |_, _| ())?;
+    Ok(scores.iter().map(GroupScore::share).sum::<f32>() / named.len() as f32)
 }
 
 /// Loosely worded prompts whose pictures are compared with each other.

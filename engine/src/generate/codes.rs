@@ -86,7 +86,7 @@ impl Layout {
     }
 
     /// What the transformer sees of the sums at scale `index` of the plan, `[B, L, d']`.
-    pub(super) fn next_input(
+    pub(crate) fn next_input(
         &self,
         sums: &[ResidualSum],
         plan: &Plan,

@@ -13,7 +13,7 @@ mod outside;
 mod plan;
 mod prefix;
 pub mod sampling;
-mod texts;
+pub(crate) mod texts;
 mod wardrobe;
 
 pub use bundle::{Bundle, fit_together};

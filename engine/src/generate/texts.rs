@@ -30,15 +30,15 @@ impl From<TextFeatures> for Texts {
 }
 
 /// The conditions of a run, below each other: the pictures with text and, when guided, without.
-pub(super) struct Conditions {
+pub(crate) struct Conditions {
     prompt: Condition,
     detail: Option<(usize, Condition)>,
     /// Whether a second row per picture is drawn along.
-    pub(super) guided: bool,
+    pub(crate) guided: bool,
 }
 
 impl Conditions {
-    pub(super) fn new(transformer: &Transformer, texts: &Texts, plan: &Plan) -> Self {
+    pub(crate) fn new(transformer: &Transformer, texts: &Texts, plan: &Plan) -> Self {
         let guided = plan.is_guided();
         let made = |text: &TextFeatures| {
             let (features, lens) = if guided {
@@ -72,7 +72,7 @@ impl Conditions {
     }
 
     /// The condition of scale `index`.
-    pub(super) fn at(&self, index: usize) -> &Condition {
+    pub(crate) fn at(&self, index: usize) -> &Condition {
         match &self.detail {
             Some((from, detail)) if index >= *from => detail,
             _ => &self.prompt,
@@ -80,7 +80,7 @@ impl Conditions {
     }
 
     /// Rows for the pictures with text, and the same again for those without.
-    pub(super) fn with_rows(&self, features: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn with_rows(&self, features: Tensor<3>) -> Tensor<3> {
         if self.guided {
             Tensor::cat(vec![features.clone(), features], 0)
         } else {

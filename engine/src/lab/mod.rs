@@ -1,19 +1,29 @@
 //! Studies: what a model that draws in scales can do, measured on the starter, as tables that anyone can make again.
 
+mod classifier;
+mod correction;
 mod cost;
+mod frechet;
 mod measures;
 mod powers;
 mod recovery;
+mod school;
 mod sides;
+mod sizes;
 mod table;
 mod variety;
+mod vocabulary;
 
+pub use classifier::{ClassifierArm, ClassifierReport};
+pub use correction::{CorrectionArm, CorrectionReport};
 pub use cost::{Branch, CostReport, Drafts};
 pub use powers::{Layout, Likeness, Masks, Outpaint, PowersReport};
 pub use recovery::{Guidance, GuidanceReport, Recovery, recovery};
 pub use sides::{Side, SidesReport};
+pub use sizes::{SizeArm, SizesReport};
 pub use table::Table;
 pub use variety::{VarietyArm, VarietyReport};
+pub use vocabulary::{EntropyCost, VocabularyArm, VocabularyReport};
 
 use crate::api::EngineError;
 use crate::generate::{Bundle, Outcome, Plan, ScaleView, Texts, Watcher, generate};
@@ -37,6 +47,11 @@ impl Effort {
     /// Enough to see that every arm runs.
     pub fn quick(seed: u64) -> Self {
         Self { cases: 3, seed }
+    }
+
+    /// Whether it is for seeing that every arm runs.
+    fn is_quick(self) -> bool {
+        self.cases < 10
     }
 }
 

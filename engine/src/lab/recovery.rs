@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::measures::psnr_of;
+use super::measures::{psnr_of, share};
+use super::table::spread;
 use super::{Effort, Table, drawn};
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::generate::{Bundle, Damage, Plan, Texts};
@@ -15,6 +16,9 @@ use crate::random::Stream;
 const FLIPPED: f32 = 0.1;
 /// First scales they are flipped at.
 const SCALES: usize = 3;
+
+/// Seeds of guidance.
+const SEEDS: usize = 3;
 
 /// What flipped bits do to pictures.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -32,12 +36,12 @@ pub struct Recovery {
 pub struct Guidance {
     /// Last scales without.
     pub off: usize,
-    /// Share of prompts followed.
-    pub followed: f32,
-    /// Mean peak signal-to-noise ratio to the pictures guided throughout, in dB; 99 for the same.
-    pub psnr: f32,
-    /// Milliseconds of a picture.
-    pub ms: f32,
+    /// Share of prompts followed, by seed.
+    pub followed: Vec<f32>,
+    /// Mean peak signal-to-noise ratio to the pictures guided throughout, in dB; 99 for the same; by seed.
+    pub psnr: Vec<f32>,
+    /// Milliseconds of a picture, by seed.
+    pub ms: Vec<f32>,
 }
 
 /// A prompt with its postcard.
@@ -105,7 +109,7 @@ pub fn recovery(bundle: &Bundle, effort: Effort) -> Result<Recovery, EngineError
 pub struct GuidanceReport {
     /// Name of the model.
     pub model: String,
-    /// Prompts asked.
+    /// Prompts asked, by seed.
     pub prompts: usize,
     /// A row for every number of last scales.
     pub rows: Vec<Guidance>,
@@ -117,40 +121,58 @@ impl GuidanceReport {
     /// # Errors
     /// What drawing returns.
     pub fn measure(bundle: &Bundle, effort: Effort) -> Result<Self, EngineError> {
-        let cases = cases(effort);
-        let each = 1.0 / cases.len().max(1) as f32;
+        let seeds = if effort.is_quick() { 1 } else { SEEDS };
         let count = bundle.info.scale_count;
         let mut rows: Vec<Guidance> = (0..count.min(5))
             .map(|off| Guidance {
                 off,
-                followed: 0.0,
-                psnr: 0.0,
-                ms: 0.0,
+                followed: vec![0.0; seeds],
+                psnr: vec![0.0; seeds],
+                ms: vec![0.0; seeds],
             })
             .collect();
-        for (card, caption, seed) in &cases {
-            let texts: Texts = bundle.encode(&[&caption.text])?.into();
-            let mut guided = None;
-            for row in &mut rows {
-                let mut plan = plan(bundle, &caption.text, *seed)?;
-                for cfg in plan.cfg.iter_mut().rev().take(row.off) {
-                    *cfg = 1.0;
-                }
-                let begun = Instant::now();
-                let image = picture(bundle, &texts, &plan)?;
-                row.ms += each * 1000.0 * begun.elapsed().as_secs_f32();
-                row.followed +=
-                    each * f32::from(u8::from(check(&image, card, caption.named).followed()));
-                let first = guided.get_or_insert_with(|| image.clone());
-                row.psnr += each * psnr_of(first, &image).min(99.0);
-            }
+        for run in 0..seeds {
+            let effort = Effort {
+                seed: effort.seed + run as u64,
+                ..effort
+            };
+            measure_once(bundle, effort, run, &mut rows)?;
         }
         Ok(Self {
             model: bundle.info.name.clone(),
-            prompts: cases.len(),
+            prompts: cases(effort).len(),
             rows,
         })
     }
+}
+
+/// Draws the prompts of one seed, number `run`, with guidance off at every number of last scales.
+fn measure_once(
+    bundle: &Bundle,
+    effort: Effort,
+    run: usize,
+    rows: &mut [Guidance],
+) -> Result<(), EngineError> {
+    let cases = cases(effort);
+    let each = 1.0 / cases.len().max(1) as f32;
+    for (card, caption, seed) in &cases {
+        let texts: Texts = bundle.encode(&[&caption.text])?.into();
+        let mut guided = None;
+        for row in &mut *rows {
+            let mut plan = plan(bundle, &caption.text, *seed)?;
+            for cfg in plan.cfg.iter_mut().rev().take(row.off) {
+                *cfg = 1.0;
+            }
+            let begun = Instant::now();
+            let image = picture(bundle, &texts, &plan)?;
+            row.ms[run] += each * 1000.0 * begun.elapsed().as_secs_f32();
+            let followed = check(&image, card, caption.named).followed();
+            row.followed[run] += each * share(followed);
+            let first = guided.get_or_insert_with(|| image.clone());
+            row.psnr[run] += each * psnr_of(first, &image).min(99.0);
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Display for GuidanceReport {
@@ -164,11 +186,11 @@ impl std::fmt::Display for GuidanceReport {
         for row in &self.rows {
             table.row([
                 row.off.to_string(),
-                format!("{:.2}", row.followed),
-                format!("{:.1}", row.psnr),
-                format!("{:.0}", row.ms),
+                spread(&row.followed, 2),
+                spread(&row.psnr, 1),
+                spread(&row.ms, 0),
             ]);
         }
-        write!(f, "{} prompts:\n\n{table}", self.prompts)
+        write!(f, "{} prompts a seed:\n\n{table}", self.prompts)
     }
 }

@@ -32,6 +32,19 @@ impl std::fmt::Display for Table {
     }
 }
 
+/// Mean, least and most of `values`, with `digits` after the point.
+pub(super) fn spread(values: &[f32], digits: usize) -> String {
+    let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mean = mean(values);
+    format!("{mean:.digits$} ({least:.digits$}–{most:.digits$})")
+}
+
+/// The mean of `values`.
+pub(super) fn mean(values: &[f32]) -> f32 {
+    values.iter().sum::<f32>() / values.len().max(1) as f32
+}
+
 #[cfg(test)]
 mod tests {
     use super::Table;

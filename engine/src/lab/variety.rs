@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::table::spread;
 use super::{Effort, Table};
 use crate::api::EngineError;
 use crate::eval::{EvalSpec, Variety, followed};
@@ -72,10 +73,10 @@ impl VarietyReport {
         effort: Effort,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self, EngineError> {
-        let (seeds, prompts) = if effort.cases < 10 {
+        let (seeds, prompts) = if effort.is_quick() {
             (1, 2)
         } else {
-            (SEEDS, 16)
+            (SEEDS, 8)
         };
         let loose: Vec<Variety> = (0..seeds)
             .map(|seed| Variety::new(effort.seed + seed, prompts))
@@ -109,19 +110,15 @@ impl VarietyReport {
     }
 }
 
-/// Mean, least and most.
-fn range(values: &[f32]) -> String {
-    let mean = values.iter().sum::<f32>() / values.len().max(1) as f32;
-    let least = values.iter().copied().fold(f32::INFINITY, f32::min);
-    let most = values.iter().copied().fold(0.0, f32::max);
-    format!("{mean:.3} ({least:.3}–{most:.3})")
-}
-
 impl std::fmt::Display for VarietyReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut table = Table::new(["", "followed", "variety, of the painter's"]);
         for arm in &self.arms {
-            table.row([arm.name.clone(), range(&arm.followed), range(&arm.variety)]);
+            table.row([
+                arm.name.clone(),
+                spread(&arm.followed, 3),
+                spread(&arm.variety, 3),
+            ]);
         }
         write!(f, "{table}")
     }

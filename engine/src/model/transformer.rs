@@ -278,9 +278,13 @@ impl Transformer {
 
     /// Logits `[R, L, 2 d']` of hidden tokens `[R, L, C]`; index `2 bit + value`.
     pub fn logits(&self, hidden: Tensor<3>, condition: &Condition) -> Tensor<3> {
+        self.head.forward(self.head_input(hidden, condition))
+    }
+
+    /// What the head reads of hidden tokens `[R, L, C]`.
+    pub(crate) fn head_input(&self, hidden: Tensor<3>, condition: &Condition) -> Tensor<3> {
         let row = |index: usize| condition.head_ada.clone().narrow(1, index, 1);
-        self.head
-            .forward(scaled_norm(&hidden, &row(0), &row(1), 1.0, NORM_EPSILON))
+        scaled_norm(&hidden, &row(0), &row(1), 1.0, NORM_EPSILON)
     }
 
     /// The layers of the blocks that take low-rank additions, first to last.
@@ -312,6 +316,17 @@ impl Transformer {
         inputs: Option<Tensor<3>>,
         schedule: &ScaleSchedule,
     ) -> Tensor<3> {
+        let hidden = self.hidden_all(condition, inputs, schedule);
+        self.logits(hidden, condition)
+    }
+
+    /// As [`forward_all`](Self::forward_all), up to the hidden tokens `[R, L, C]` of the last block.
+    pub(crate) fn hidden_all(
+        &self,
+        condition: &Condition,
+        inputs: Option<Tensor<3>>,
+        schedule: &ScaleSchedule,
+    ) -> Tensor<3> {
         let mut x = self.tokens(condition, inputs, schedule); // [R, L, C]
         let scales = 0..schedule.scales.len();
         let rope = Rope::new(schedule, scales, self.config.head_width(), &self.device);
@@ -319,7 +334,7 @@ impl Transformer {
         for index in 0..self.blocks.len() {
             x = self.block(index, x, condition, &rope, Look::Own(&mask));
         }
-        self.logits(x, condition)
+        x
     }
 
     /// The tokens of all scales as they enter the first block, `[R, L, C]`.

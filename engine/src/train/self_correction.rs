@@ -69,6 +69,31 @@ pub fn lesson(
     lesson
 }
 
+/// As [`lesson`], but what comes after a flip is not quantised anew: inputs are damaged, labels are those of the whole
+/// picture. What the paper compares self-correction with (table 6).
+pub fn lesson_without_correction(
+    features: &[f32],
+    d: usize,
+    scales: &[Scale],
+    mut flip: impl FnMut(usize, &mut ScaleBits),
+) -> Lesson {
+    let mut lesson = lesson(features, d, scales, false, |_, _| ());
+    let size = scales.last().copied().unwrap_or(Scale { h: 1, w: 1 });
+    let mut sum = ResidualSum::new(d, size);
+    let mut start = 0;
+    lesson.inputs.clear();
+    for (index, pair) in scales.windows(2).enumerate() {
+        let end = start + pair[0].tokens() * d;
+        let mut bits = lesson.labels[start..end].to_vec();
+        flip(index, &mut bits);
+        sum.add_bits(&bits, pair[0]);
+        let inputs = token_features(&sum, pair[1], pair[1], d, false);
+        lesson.inputs.extend(inputs);
+        start = end;
+    }
+    lesson
+}
+
 /// Flips bits with a strength drawn per scale: one of 0, 0.01 … `strength`, as in the reference.
 ///
 /// `stream` belongs to one picture of one update; `scales` is the number of first scales to damage.
@@ -150,6 +175,28 @@ mod tests {
         let until = (1 + 4) * 8;
         assert_eq!(plain.labels[..until], damaged.labels[..until]);
         assert_ne!(plain.labels[until..], damaged.labels[until..]);
+    }
+
+    #[test]
+    fn without_correction_labels_stay() {
+        let scales = ScaleSchedule::nearest(1.0, 4).unwrap().scales;
+        let stream = Stream::new(1, 2);
+        let features: Vec<f32> = (0..8 * 36).map(|i| stream.normal(i) as f32).collect();
+        let plain = lesson(&features, 8, &scales, false, |_, _| ());
+        let same = lesson_without_correction(&features, 8, &scales, |_, _| ());
+        assert_eq!((&plain.inputs, &plain.labels), (&same.inputs, &same.labels));
+        let flip = |index: usize, bits: &mut ScaleBits| {
+            if index == 1 {
+                bits.iter_mut().for_each(|bit| *bit ^= 1);
+            }
+        };
+        let damaged = lesson_without_correction(&features, 8, &scales, flip);
+        assert_eq!(damaged.labels, plain.labels);
+        // The inputs are those of self-correction up to the scale after the flip, where both have seen the same.
+        let corrected = lesson(&features, 8, &scales, false, flip);
+        let until = (4 + 16) * 8;
+        assert_eq!(damaged.inputs[..until], corrected.inputs[..until]);
+        assert_ne!(damaged.inputs[..until], plain.inputs[..until]);
     }
 
     #[test]

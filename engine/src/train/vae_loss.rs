@@ -96,7 +96,7 @@ pub fn quantise(features: Tensor<4>, scales: &[Scale], kept: &[bool]) -> Quantis
 }
 
 /// Bits are decided as if by a sigmoid this much steeper than their features (spec section 7.4).
-const INVERSE_TEMPERATURE: f32 = 100.0;
+pub(crate) const INVERSE_TEMPERATURE: f32 = 100.0;
 
 /// `(E1 - E2) / 100` of normalised features `[B, d, places]` (spec section 7.4).
 pub fn entropy_penalty(unit_features: Tensor<3>) -> Tensor<1> {
