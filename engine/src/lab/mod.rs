@@ -36,17 +36,30 @@ pub struct Effort {
     pub cases: usize,
     /// Seed of cases and pictures.
     pub seed: u64,
+    /// Threads that train: [`Effort::WORKERS`] on the processor, where figures depend on their number to the last
+    /// digits; 1 on a graphics card.
+    pub workers: usize,
 }
 
 impl Effort {
+    /// Threads that train on the processor, however many cores it has.
+    pub const WORKERS: usize = 2;
+
     /// Enough for the numbers in the documentation.
     pub fn whole(seed: u64) -> Self {
-        Self { cases: 50, seed }
+        Self {
+            cases: 50,
+            ..Self::quick(seed)
+        }
     }
 
     /// Enough to see that every arm runs.
     pub fn quick(seed: u64) -> Self {
-        Self { cases: 3, seed }
+        Self {
+            cases: 3,
+            seed,
+            workers: Self::WORKERS,
+        }
     }
 
     /// Whether it is for seeing that every arm runs.

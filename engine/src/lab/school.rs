@@ -54,6 +54,8 @@ pub(super) struct Budget {
     pub(super) prompts: usize,
     /// Updates of a tokenizer.
     pub(super) tokenizer_steps: u64,
+    /// Threads that train.
+    pub(super) workers: usize,
 }
 
 impl Budget {
@@ -65,6 +67,7 @@ impl Budget {
                 pool: 32,
                 prompts: 4,
                 tokenizer_steps: 2,
+                workers: effort.workers,
             }
         } else {
             Self {
@@ -73,6 +76,7 @@ impl Budget {
                 pool: 3072,
                 prompts: 128,
                 tokenizer_steps: 300,
+                workers: effort.workers,
             }
         }
     }
@@ -329,7 +333,7 @@ impl<'a> World<'a> {
     ) -> Result<P, EngineError> {
         let device = self.vae.device();
         let training = device.clone().autodiff();
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = budget.workers;
         let mut first = make(&training);
         first.initialise(seed, &training);
         let config = AdamWConfig {

@@ -103,7 +103,7 @@ pub(super) fn tokenizer(
         },
         optimizer: &AdamWConfig {
             ema_decay: 0.98,
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            workers: budget.workers,
             precision: Precision::Half,
             ..AdamWConfig::default()
         },

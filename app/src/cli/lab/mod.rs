@@ -74,11 +74,14 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let folder = models::find_or_say(args.model.as_deref())?;
     let device = device::open(args.device)?;
     let bundle = Bundle::open(&folder, &device)?;
-    let effort = if args.quick {
+    let mut effort = if args.quick {
         Effort::quick(args.seed)
     } else {
         Effort::whole(args.seed)
     };
+    if !device.has_own_operations() {
+        effort.workers = 1;
+    }
     let say = &mut |what: &str| eprintln!("{what} …");
     match args.study {
         Study::Powers => tell(args, &PowersReport::measure(&bundle, effort, say)?),
