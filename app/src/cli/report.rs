@@ -228,6 +228,8 @@ fn short(value: f64) -> String {
         format!("{value:.1e}")
     } else if size < 10.0 {
         format!("{value:.2}")
+    } else if size < 100.0 {
+        format!("{value:.1}")
     } else {
         format!("{value:.0}")
     }
@@ -273,8 +275,8 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!(
-            [0.0, 0.002, 0.5, 67.2].map(short),
-            ["0.00", "2.0e-3", "0.50", "67"]
+            [0.0, 0.002, 0.5, 14.25, 670.2].map(short),
+            ["0.00", "2.0e-3", "0.50", "14.2", "670"]
         );
         assert_eq!([3.0, 0.5].map(short_place), ["3", "0.50"]);
     }
