@@ -111,7 +111,13 @@ fn self_correction_is_measured_from_nothing() {
         figures(&serde_json::to_value(&report).unwrap()),
         1 + 3 * 6 * 2
     );
-    all_differ(&report.arms.iter().map(|arm| &arm.loss).collect::<Vec<_>>());
+    all_differ(
+        &report
+            .arms
+            .iter()
+            .map(|arm| &arm.runs.loss)
+            .collect::<Vec<_>>(),
+    );
     assert!(report.to_string().contains("flips alone"));
 }
 
@@ -120,7 +126,13 @@ fn classifiers_are_measured_from_nothing() {
     let report = ClassifierReport::measure(&starter(), Effort::quick(1), &mut |_| {}).unwrap();
     assert_eq!(report.arms.len(), 4);
     figures(&serde_json::to_value(&report).unwrap());
-    all_differ(&report.arms.iter().map(|arm| &arm.loss).collect::<Vec<_>>());
+    all_differ(
+        &report
+            .arms
+            .iter()
+            .map(|arm| &arm.runs.loss)
+            .collect::<Vec<_>>(),
+    );
     // A softmax over words of ten bits has 1024 answers where bits have 20.
     let heads: Vec<u64> = report.arms.iter().map(|arm| arm.head_parameters).collect();
     assert_eq!(heads[1] / heads[0], 51);
@@ -150,7 +162,13 @@ fn vocabularies_are_measured_from_nothing() {
 fn sizes_are_measured_from_nothing() {
     let report = SizesReport::measure(&starter(), Effort::quick(1), &mut |_| {}).unwrap();
     figures(&serde_json::to_value(&report).unwrap());
-    all_differ(&report.arms.iter().map(|arm| &arm.loss).collect::<Vec<_>>());
+    all_differ(
+        &report
+            .arms
+            .iter()
+            .map(|arm| &arm.runs.loss)
+            .collect::<Vec<_>>(),
+    );
     assert!(
         report
             .arms

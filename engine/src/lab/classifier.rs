@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use serde::Serialize;
 
+use super::exam::Runs;
 use super::school::{Budget, Pupil, World, small};
 use super::table::spread;
 use super::vocabulary::{read_back, tokenizer};
@@ -42,12 +43,9 @@ pub struct ClassifierArm {
     pub logits_mb: f32,
     /// Seconds of training.
     pub secs: Vec<f32>,
-    /// Cross entropy per bit on pictures that were not learned from, in nats.
-    pub loss: Vec<f32>,
-    /// Share of prompts followed.
-    pub followed: Vec<f32>,
-    /// Share of named attributes found.
-    pub found: Vec<f32>,
+    /// What every run came to.
+    #[serde(flatten)]
+    pub runs: Runs,
 }
 
 /// All of it.
@@ -224,7 +222,7 @@ impl ClassifierReport {
             let vae = tokenizer(bits, budget.longer(), effort.seed, bundle.vae.device())?;
             let [psnr, share] = read_back(&vae, budget, effort.seed)?;
             report.tokenizers.push((bits, psnr, share));
-            let world = World::new(bundle, &vae, budget, effort.seed)?;
+            let world = World::new(bundle, &vae, budget, effort.seed)?.without_pruning();
             let config = small(4, 4, bundle, bits);
             for head in ["bits", "words"] {
                 let mut arm = ClassifierArm::new(head, &config, world.tokens_of_update());
@@ -263,9 +261,7 @@ impl ClassifierArm {
             parameters: 0,
             logits_mb: 4e-6 * (tokens * outputs) as f32,
             secs: Vec::new(),
-            loss: Vec::new(),
-            followed: Vec::new(),
-            found: Vec::new(),
+            runs: Runs::default(),
         }
     }
 
@@ -287,38 +283,32 @@ impl ClassifierArm {
         let exam = world.examine(&pupil, false)?;
         progress(&exam.to_string());
         self.parameters = pupil.parameter_count() - unused;
-        self.loss.push(exam.loss);
-        self.followed.push(exam.followed);
-        self.found.push(exam.found);
+        self.runs.push(&exam);
         Ok(())
     }
 }
 
 impl std::fmt::Display for ClassifierReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut table = Table::new([
+        let first = [
             "bits",
             "head",
             "values in the head",
             "in all",
             "logits, MB",
             "s",
-            "loss per bit",
-            "followed",
-            "attributes found",
-        ]);
+        ];
+        let mut table = Table::new(first.into_iter().chain(Runs::HEAD));
         for arm in &self.arms {
-            table.row([
+            let first = [
                 arm.bits.to_string(),
                 arm.head.clone(),
                 arm.head_parameters.to_string(),
                 arm.parameters.to_string(),
                 format!("{:.1}", arm.logits_mb),
                 spread(&arm.secs, 0),
-                spread(&arm.loss, 4),
-                spread(&arm.followed, 2),
-                spread(&arm.found, 3),
-            ]);
+            ];
+            table.row(first.into_iter().chain(arm.runs.cells()));
         }
         writeln!(f, "{} pictures a run:\n\n{table}", self.pictures)?;
         for (bits, psnr, share) in &self.tokenizers {

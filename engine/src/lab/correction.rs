@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use super::school::{Budget, Exam, World, small};
+use super::exam::{Exam, Runs};
+use super::school::{Budget, World, small};
 use super::table::spread;
 use super::{Effort, Table};
 use crate::api::EngineError;
@@ -20,12 +21,9 @@ const STRENGTH: f32 = 0.3;
 pub struct CorrectionArm {
     /// What is done.
     pub name: String,
-    /// Cross entropy per bit on pictures that were not learned from, whole ones.
-    pub loss: Vec<f32>,
-    /// Share of prompts followed.
-    pub followed: Vec<f32>,
-    /// Share of named attributes found.
-    pub found: Vec<f32>,
+    /// What every run came to.
+    #[serde(flatten)]
+    pub runs: Runs,
     /// Fréchet distance to painted pictures.
     pub frechet: Vec<f32>,
     /// Likeness of pictures drawn with a tenth of the first bits flipped to those without, in dB.
@@ -84,6 +82,7 @@ impl CorrectionReport {
         let mut arms = Vec::new();
         for (way, name) in Way::ALL {
             let mut exams = Vec::new();
+            let mut runs = Runs::default();
             for run in 0..budget.runs {
                 progress(&format!("{name}, run {} of {}", run + 1, budget.runs));
                 let make = |device: &_| Transformer::new(&config, device, usize::MAX);
@@ -91,14 +90,13 @@ impl CorrectionReport {
                 let pupil = world.train(budget, effort.seed + run, make, teach)?;
                 let exam = world.examine(&pupil, true)?;
                 progress(&exam.to_string());
+                runs.push(&exam);
                 exams.push(exam);
             }
             let all = |value: fn(&Exam) -> f32| exams.iter().map(value).collect();
             arms.push(CorrectionArm {
                 name: name.to_owned(),
-                loss: all(|exam| exam.loss),
-                followed: all(|exam| exam.followed),
-                found: all(|exam| exam.found),
+                runs,
                 frechet: all(|exam| exam.frechet),
                 recovery: all(|exam| exam.recovery),
                 found_flipped: all(|exam| exam.found_flipped),
@@ -113,25 +111,20 @@ impl CorrectionReport {
 
 impl std::fmt::Display for CorrectionReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut table = Table::new([
-            "",
-            "loss per bit",
-            "followed",
-            "attributes found",
+        let last = [
             "Fréchet distance",
             "recovery, dB",
             "attributes found with flips",
-        ]);
+        ];
+        let mut table = Table::new([""].into_iter().chain(Runs::HEAD).chain(last));
         for arm in &self.arms {
-            table.row([
-                arm.name.clone(),
-                spread(&arm.loss, 4),
-                spread(&arm.followed, 2),
-                spread(&arm.found, 3),
+            let last = [
                 spread(&arm.frechet, 3),
                 spread(&arm.recovery, 1),
                 spread(&arm.found_flipped, 3),
-            ]);
+            ];
+            let name = [arm.name.clone()].into_iter();
+            table.row(name.chain(arm.runs.cells()).chain(last));
         }
         write!(f, "{} pictures a run:\n\n{table}", self.pictures)
     }

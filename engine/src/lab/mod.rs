@@ -3,6 +3,7 @@
 mod classifier;
 mod correction;
 mod cost;
+mod exam;
 mod frechet;
 mod measures;
 mod powers;
@@ -17,6 +18,7 @@ mod vocabulary;
 pub use classifier::{ClassifierArm, ClassifierReport};
 pub use correction::{CorrectionArm, CorrectionReport};
 pub use cost::{Branch, CostReport, Drafts};
+pub use exam::Runs;
 pub use powers::{Layout, Likeness, Masks, Outpaint, PowersReport};
 pub use recovery::{Guidance, GuidanceReport, Recovery, recovery};
 pub use sides::{Side, SidesReport};

@@ -5,10 +5,13 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::Effort;
+use super::exam::Exam;
 use super::frechet::Cloud;
-use super::measures::psnr_of;
+use super::measures::{psnr_of, share};
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
+use crate::generate::sampling::Rule;
 use crate::generate::{Bundle, Damage, Layout, Outcome, Plan, Texts, generate};
+use crate::kernels::Precision;
 use crate::model::{Condition, ModelConfig, Transformer};
 use crate::postcards::{Caption, Colour, Land, Postcard, Sky, Split, Time, check, paint};
 use crate::random::Stream;
@@ -80,9 +83,7 @@ impl Budget {
             }
         }
     }
-}
 
-impl Budget {
     /// The same with tokenizers that learn twice as long: for what is then built on them.
     pub(super) fn longer(self) -> Self {
         Self {
@@ -113,38 +114,7 @@ pub(super) struct World<'a> {
     /// Never learned from.
     asked: Vec<Sample>,
     of_painted: Cloud,
-}
-
-/// What was measured of a transformer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Exam {
-    /// Cross entropy per bit on pictures that were not learned from, in nats, weighted by scale as in training.
-    pub(super) loss: f32,
-    /// Share of prompts followed.
-    pub(super) followed: f32,
-    /// Share of named attributes found.
-    pub(super) found: f32,
-    /// Fréchet distance of the drawn pictures to painted ones.
-    pub(super) frechet: f32,
-    /// Peak signal-to-noise ratio between pictures drawn with flipped bits and without, in dB.
-    pub(super) recovery: f32,
-    /// Share of named attributes found although bits were flipped.
-    pub(super) found_flipped: f32,
-}
-
-impl std::fmt::Display for Exam {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            loss,
-            followed,
-            found,
-            ..
-        } = self;
-        write!(
-            f,
-            "loss {loss:.4}, followed {followed:.2}, attributes found {found:.3}"
-        )
-    }
+    prunes: bool,
 }
 
 /// A network that learns to draw.
@@ -152,7 +122,7 @@ pub(super) trait Pupil: Network + Send + Sync {
     /// Its transformer.
     fn transformer(&self) -> &Transformer;
 
-    /// The loss of `lessons`, whose tokens weigh `weights`, per bit in nats.
+    /// The loss of `lessons`, per bit in nats, scales weighted as in training.
     fn loss(
         &self,
         condition: &Condition,
@@ -161,7 +131,7 @@ pub(super) trait Pupil: Network + Send + Sync {
         schedule: &ScaleSchedule,
     ) -> Tensor<1>;
 
-    /// Draws the pictures of `plan`.
+    /// Draws the pictures of `plan`, by its seeds, guidance and temperature at least.
     ///
     /// # Errors
     /// What drawing returns.
@@ -286,7 +256,16 @@ impl<'a> World<'a> {
             schedule,
             painted,
             of_painted,
+            prunes: true,
         })
+    }
+
+    /// The same where unlikely bits are drawn as well, for pupils that do not draw by the bit.
+    pub(super) fn without_pruning(self) -> Self {
+        Self {
+            prunes: false,
+            ..self
+        }
     }
 
     /// Bits of a code.
@@ -339,7 +318,7 @@ impl<'a> World<'a> {
         let config = AdamWConfig {
             ema_decay: 0.99,
             workers,
-            precision: crate::kernels::Precision::Half,
+            precision: Precision::Half,
             ..AdamWConfig::default()
         };
         let mut optimizer = AdamW::new(&mut first, config)?;
@@ -371,8 +350,7 @@ impl<'a> World<'a> {
                 let value: f32 = loss.clone().into_scalar();
                 Ok((gradient_rows(pupil, &loss.backward())?, value))
             };
-            let precision = crate::kernels::Precision::Half;
-            let (rows, losses) = parallel::update(&mut replicas, precision, &parts, work)?;
+            let (rows, losses) = parallel::update(&mut replicas, Precision::Half, &parts, work)?;
             let part = step as f32 / budget.steps as f32;
             let warm = ((step + 1) as f32 / WARMUP as f32).min(1.0);
             let rate = warm * (RATES[0] + (RATES[1] - RATES[0]) * part);
@@ -407,7 +385,14 @@ impl<'a> World<'a> {
         let mut spec = GenerateSpec::new("", 0);
         spec.cfg = vec![self.bundle.info.cfg];
         spec.tau = vec![self.bundle.info.tau];
-        Plan::new(&spec, SCALES, depth)
+        let mut plan = Plan::new(&spec, SCALES, depth)?;
+        if !self.prunes {
+            plan.rule = Rule {
+                top_k: 0,
+                top_p: 0.0,
+            };
+        }
+        Ok(plan)
     }
 
     /// Asks `pupil` for pictures it has not seen; `damage` also while bits are flipped.
@@ -420,7 +405,6 @@ impl<'a> World<'a> {
         let mut drawn = Vec::new();
         let (mut named, mut found, mut found_flipped) = (0, 0, 0);
         for asked in self.asked.chunks(TOGETHER) {
-            let share = asked.len() as f32 / self.asked.len() as f32;
             let each = 1.0 / self.asked.len() as f32;
             let captions: Vec<Caption> = asked
                 .iter()
@@ -433,7 +417,7 @@ impl<'a> World<'a> {
                 .map(|own| self.lesson(&own.features, |_, _| ()))
                 .collect();
             let loss: f32 = self.loss_of(pupil, &text, &lessons, device).into_scalar();
-            exam.loss += share * loss;
+            exam.loss += each * asked.len() as f32 * loss;
             let texts: Texts = text.into();
             plan.seeds = asked.iter().map(|own| own.seed).collect();
             let mut draw = |damage: Option<Damage>| -> Result<Vec<Rgb8Image>, EngineError> {
@@ -463,7 +447,7 @@ impl<'a> World<'a> {
                 };
                 let right = |checks: &[bool]| checks.iter().filter(|is| **is).count();
                 let checks = of_thing(image);
-                exam.followed += each * super::measures::share(checks.iter().all(|is| *is));
+                exam.followed += each * share(checks.iter().all(|is| *is));
                 named += checks.len();
                 found += right(&checks);
                 found_flipped += right(&of_thing(flipped));

@@ -3,8 +3,9 @@
 
 use serde::Serialize;
 
+use super::exam::Runs;
 use super::school::{Budget, World, small};
-use super::table::{mean, spread};
+use super::table::mean;
 use super::{Effort, Table};
 use crate::api::EngineError;
 use crate::generate::Bundle;
@@ -25,12 +26,9 @@ pub struct SizeArm {
     pub width: usize,
     /// Values in its weights.
     pub parameters: u64,
-    /// Cross entropy per bit on pictures that were not learned from.
-    pub loss: Vec<f32>,
-    /// Share of prompts followed.
-    pub followed: Vec<f32>,
-    /// Share of named attributes found.
-    pub found: Vec<f32>,
+    /// What every run came to.
+    #[serde(flatten)]
+    pub runs: Runs,
 }
 
 /// All of it.
@@ -63,9 +61,7 @@ impl SizesReport {
                 depth,
                 width: config.width,
                 parameters: 0,
-                loss: Vec::new(),
-                followed: Vec::new(),
-                found: Vec::new(),
+                runs: Runs::default(),
             };
             for run in 0..budget.runs {
                 let (width, runs) = (config.width, budget.runs);
@@ -82,16 +78,14 @@ impl SizesReport {
                 let exam = world.examine(&pupil, false)?;
                 progress(&exam.to_string());
                 arm.parameters = pupil.parameter_count();
-                arm.loss.push(exam.loss);
-                arm.followed.push(exam.followed);
-                arm.found.push(exam.found);
+                arm.runs.push(&exam);
             }
             arms.push(arm);
         }
         let all = |value: fn(&SizeArm) -> &Vec<f32>| -> Vec<f32> {
             arms.iter().flat_map(value).copied().collect()
         };
-        let correlation = correlation(&all(|arm| &arm.loss), &all(|arm| &arm.found));
+        let correlation = correlation(&all(|arm| &arm.runs.loss), &all(|arm| &arm.runs.found));
         Ok(Self {
             pictures: budget.pictures(),
             arms,
@@ -117,23 +111,15 @@ fn correlation(a: &[f32], b: &[f32]) -> f32 {
 
 impl std::fmt::Display for SizesReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut table = Table::new([
-            "blocks",
-            "width",
-            "parameters",
-            "loss per bit",
-            "followed",
-            "attributes found",
-        ]);
+        let first = ["blocks", "width", "parameters"];
+        let mut table = Table::new(first.into_iter().chain(Runs::HEAD));
         for arm in &self.arms {
-            table.row([
+            let first = [
                 arm.depth.to_string(),
                 arm.width.to_string(),
                 format!("{:.2} M", arm.parameters as f32 / 1e6),
-                spread(&arm.loss, 4),
-                spread(&arm.followed, 2),
-                spread(&arm.found, 3),
-            ]);
+            ];
+            table.row(first.into_iter().chain(arm.runs.cells()));
         }
         write!(
             f,

@@ -89,7 +89,8 @@ pub(super) fn tokenizer(
     seed: u64,
     device: &Device,
 ) -> Result<Vae, EngineError> {
-    let out = tempfile::tempdir().map_err(|error| EngineError::write("a study's folder", error))?;
+    let out = tempfile::tempdir()
+        .map_err(|error| EngineError::write(tempfile::env::temp_dir(), error))?;
     let steps = budget.tokenizer_steps;
     let config = small(bits);
     let study = VaeRun {

@@ -88,7 +88,7 @@ impl Plot for CorrectionReport {
         vec![
             Panel::dots(
                 "attributes found, by loss per bit",
-                arms(|arm| &arm.loss, |arm| &arm.found),
+                arms(|arm| &arm.runs.loss, |arm| &arm.runs.found),
             ),
             Panel::dots(
                 "attributes found with flips, by recovery in dB",
@@ -96,7 +96,7 @@ impl Plot for CorrectionReport {
             ),
             Panel::dots(
                 "attributes found, by Fréchet distance",
-                arms(|arm| &arm.frechet, |arm| &arm.found),
+                arms(|arm| &arm.frechet, |arm| &arm.runs.found),
             ),
         ]
     }
@@ -106,13 +106,13 @@ impl Plot for ClassifierReport {
     fn panels(&self) -> Vec<Panel> {
         let name = |arm: &ClassifierArm| format!("{} bits, {}", arm.bits, arm.head);
         let against = |y: fn(&ClassifierArm) -> &Vec<f32>| -> Vec<Curve> {
-            let curve = |arm: &ClassifierArm| (name(arm), pairs(&arm.loss, y(arm)));
+            let curve = |arm: &ClassifierArm| (name(arm), pairs(&arm.runs.loss, y(arm)));
             self.arms.iter().map(curve).collect()
         };
         vec![
             Panel::dots(
                 "attributes found, by loss per bit",
-                against(|arm| &arm.found),
+                against(|arm| &arm.runs.found),
             ),
             Panel::dots(
                 "seconds of training, by loss per bit",
@@ -153,10 +153,10 @@ impl Plot for SizesReport {
         let by_loss = self
             .arms
             .iter()
-            .map(|arm| (name(arm), pairs(&arm.loss, &arm.found)));
+            .map(|arm| (name(arm), pairs(&arm.runs.loss, &arm.runs.found)));
         let by_size = self.arms.iter().flat_map(|arm| {
             let place = (arm.parameters as f64 / 1e6).log10();
-            column(place, &arm.loss)
+            column(place, &arm.runs.loss)
         });
         vec![
             Panel::dots("attributes found, by loss per bit", by_loss.collect()),
