@@ -1,9 +1,9 @@
 //! Small layers that more than one network uses.
 
-use burn::tensor::{DType, Device, Tensor, activation};
+use burn::tensor::{Device, Tensor, activation};
 
 use crate::kernels;
-use crate::weights::{Init, Network, Slots};
+use crate::weights::{Init, Network, Slots, widened};
 
 /// A low-rank addition to a linear layer (LoRA, Hu et al., arXiv 2106.09685): `y += scale (x Aᵀ) Bᵀ`.
 ///
@@ -27,20 +27,11 @@ pub fn add_low_rank(x: &Tensor<3>, mut y: Tensor<3>, additions: &[LowRank]) -> T
     y
 }
 
-/// `weight` as it is used: one that is kept in half precision is widened.
-pub fn widened(weight: &Tensor<2>, dtype: DType) -> Tensor<2> {
-    if weight.dtype() == dtype {
-        weight.clone()
-    } else {
-        weight.clone().cast(dtype)
-    }
-}
-
 /// `x Wᵀ + b` for `x` `[B, L, in]` and `W` `[out, in]`.
 ///
-/// A weight kept in half precision is widened first.
+/// A weight kept in less than f32 is widened first.
 pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<3> {
-    let weight = &widened(weight, x.dtype());
+    let weight = &widened(weight.clone(), x.dtype());
     if let Some(y) = kernels::linear(&x, weight, bias) {
         return y;
     }

@@ -3,13 +3,13 @@
 //! The figures are upper bounds that are not far off: `tests/tests/memory.rs` counts what the processor really
 //! takes and holds them against it.
 
-use crate::api::{EngineError, Keeping, MemoryNeed, WeightStorage};
+use crate::api::{EngineError, Keeping, MemoryNeed, Storage, WeightStorage};
 use crate::device::OpenDevice;
 use crate::model::{MOST_SCORES, ModelConfig, Transformer, by_block};
-use crate::schedule::ScaleSchedule;
+use crate::schedule::{Scale, ScaleSchedule};
 use crate::text::{T5Config, T5Encoder};
 use crate::vae::{Vae, VaeConfig};
-use crate::weights::Network as _;
+use crate::weights::{BLOCK, Network as _};
 use burn::tensor::Device;
 
 /// Bytes of an f32.
@@ -76,12 +76,13 @@ pub struct Drawing<'a> {
     pub own_operations: bool,
 }
 
-/// Bytes of a weight of the transformer's blocks.
-const fn weight_bytes(keeping: Keeping) -> u64 {
-    if keeping.half_weights {
-        VALUE / 2
-    } else {
-        VALUE
+/// Bytes of `count` values.
+const fn bytes_of(count: u64, storage: Storage) -> u64 {
+    match storage {
+        Storage::Single => count * VALUE,
+        Storage::Half => count * VALUE / 2,
+        // A scale for every block.
+        Storage::Eight => count + count * VALUE / BLOCK as u64,
     }
 }
 
@@ -94,32 +95,36 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     let all = job.schedule.tokens() as u64;
     let last = scales.last().map_or(1, |scale| scale.tokens()) as u64;
     let mut need = MemoryNeed::default();
-    need.add("transformer", sizes.weights[0] * weight_bytes(job.keeping));
+    need.add(
+        "transformer",
+        bytes_of(sizes.weights[0], job.keeping.weights),
+    );
     need.add("picture tokenizer", sizes.weights[1] * VALUE);
-    let text = sizes.weights[2] * weight_bytes(job.keeping);
+    let text = bytes_of(sizes.weights[2], job.keeping.weights);
     // Keys and values of all scales but the last, which nothing looks back on.
     let cached = config.depth as u64 * 2 * rows * (all - last) * width;
-    let cached = cached
-        * if job.keeping.half_cache {
-            VALUE / 2
-        } else {
-            VALUE
-        };
+    let cached = bytes_of(cached, job.keeping.cache);
     let limit = job.max_elements as u64;
     // Keys and values of one block side by side; tokens, queries and what comes of them.
     let scores = (rows * config.heads as u64 * last * all).min(limit.min(MOST_SCORES as u64)) * 3;
     let attention =
         rows * (4 * all + 20 * last) * width + if job.own_operations { 0 } else { scores };
     let forward = rows * last * 4 * width + (rows * last * hidden).min(limit) * 3;
-    let patch = if config.patchify { 4 } else { 1 };
-    let decode = pixels_taken(sizes, (last * patch) as usize) * job.pictures.min(1) as u64;
-    // A matrix in half precision is widened while it is used.
-    let widened = if job.keeping.half_weights {
-        width * hidden.max(3 * width)
-    } else {
+    // A matrix that is kept in less is widened while it is used.
+    let widened = if job.keeping.weights == Storage::Single {
         0
+    } else {
+        width * hidden.max(3 * width)
     };
-    let work = (attention.max(forward) + widened).max(decode) * VALUE;
+    let pass = (attention.max(forward) + widened) * VALUE;
+    // A preview is decoded beside the keys and values, the picture when they are gone.
+    let patch = if config.patchify { 4 } else { 1 };
+    let decoding = |scale: Option<&Scale>| {
+        let places = scale.map_or(1, |scale| scale.tokens() * patch);
+        pixels_taken(sizes, places) * VALUE
+    };
+    let together = cached + pass.max(decoding(scales.iter().rev().nth(1)));
+    let work = together.max(decoding(scales.last())) - cached;
     if !job.keeping.text_stays && text > cached + work {
         // It leaves before the first scale is drawn.
         need.add("text encoder", text);
@@ -175,22 +180,28 @@ fn pixels_taken(sizes: &Sizes, places: usize) -> u64 {
 pub fn loaded(sizes: &Sizes, keeping: Keeping) -> u64 {
     let [transformer, vae, text] = sizes.weights;
     let text = if keeping.text_stays { text } else { 0 };
-    (transformer + text) * weight_bytes(keeping) + vae * VALUE
+    bytes_of(transformer + text, keeping.weights) + vae * VALUE
 }
 
 /// Ways to keep a model that `wish` allows, from the quickest to the smallest.
 fn ways(wish: WeightStorage) -> impl Iterator<Item = Keeping> {
-    const WAYS: [(bool, bool); 3] = [(false, false), (true, false), (true, true)];
+    const WAYS: [[Storage; 2]; 4] = [
+        [Storage::Single, Storage::Single],
+        [Storage::Half, Storage::Single],
+        [Storage::Half, Storage::Half],
+        [Storage::Eight, Storage::Eight],
+    ];
     let allowed = match wish {
         WeightStorage::Auto => &WAYS[..],
         WeightStorage::Single => &WAYS[..1],
         WeightStorage::Half => &WAYS[1..2],
-        WeightStorage::Small => &WAYS[2..],
+        WeightStorage::Small => &WAYS[2..3],
+        WeightStorage::Eight => &WAYS[3..],
     };
-    allowed.iter().flat_map(|&(half_weights, half_cache)| {
+    allowed.iter().flat_map(|&[weights, cache]| {
         [true, false].map(|text_stays| Keeping {
-            half_weights,
-            half_cache,
+            weights,
+            cache,
             text_stays,
         })
     })
@@ -262,10 +273,16 @@ pub fn teaching(sizes: &Sizes, job: &Teaching<'_>) -> MemoryNeed {
     let (width, hidden) = (config.width as u64, config.mlp_hidden as u64);
     let depth = config.depth as u64;
     let mut need = MemoryNeed::default();
-    need.add("transformer", sizes.weights[0] * weight_bytes(job.keeping));
+    need.add(
+        "transformer",
+        bytes_of(sizes.weights[0], job.keeping.weights),
+    );
     need.add("picture tokenizer", sizes.weights[1] * VALUE);
     if job.keeping.text_stays {
-        need.add("text encoder", sizes.weights[2] * weight_bytes(job.keeping));
+        need.add(
+            "text encoder",
+            bytes_of(sizes.weights[2], job.keeping.weights),
+        );
     }
     let learning = sizes.low_rank(job.rank, job.layers);
     // Master weights, moments and the sum of gradients; per worker weights and gradients, here and on the device.

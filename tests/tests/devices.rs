@@ -12,11 +12,13 @@
 
 use std::path::Path;
 
-use infinity_engine::api::{DeviceChoice, EngineError, Event, GenerateSpec};
+use infinity_engine::api::{DeviceChoice, EngineError, Event, GenerateSpec, WeightStorage};
 use infinity_engine::device;
 use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
 use infinity_engine::{SpawnOptions, spawn};
 
+/// Logits of the first scale: two for each of 32 bits.
+const FIRST_LOGITS: usize = 64;
 /// Pictures compared.
 const PICTURES: u64 = 8;
 
@@ -75,6 +77,35 @@ fn the_starter_draws_the_same_on_processor_and_software_graphics() {
         "only {same} of {PICTURES} pictures agree"
     );
     assert!(furthest < 2e-3, "logits are {furthest} apart");
+}
+
+/// Weights, keys and values in eight bits mean the same on both, and on both they are in eight bits.
+#[test]
+fn eight_bits_are_the_same_on_software_graphics() {
+    let Ok(mut software) = device::open(DeviceChoice::Software) else {
+        eprintln!("SKIPPED: no software graphics driver, so nothing to compare with");
+        return;
+    };
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+    let mut processor = device::open(DeviceChoice::Cpu).unwrap();
+    let whole = record(&Bundle::open(&starter, &processor).unwrap(), 1);
+    software.weights = WeightStorage::Eight;
+    processor.weights = WeightStorage::Eight;
+    let a = record(&Bundle::open(&starter, &processor).unwrap(), 1);
+    let b = record(&Bundle::open(&starter, &software).unwrap(), 1);
+    // The first scale has seen no draw yet: its logits differ by rounding alone, and from those in f32 by more.
+    let apart = |a: &Record, b: &Record| {
+        let first = a.logits.iter().zip(&b.logits).take(FIRST_LOGITS);
+        first.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let (devices, widths) = (apart(&a, &b), apart(&a, &whole));
+    let differ = a.bits.iter().zip(&b.bits).filter(|(a, b)| a != b).count();
+    eprintln!(
+        "first logits {devices:.1e} apart, {widths:.1e} from f32; {differ} of {} bits differ",
+        a.bits.len()
+    );
+    assert!(devices < 2e-3 && widths > 2.0 * devices);
+    assert!(10 * differ < a.bits.len());
 }
 
 /// An engine that opens a graphics device tries it with a small fixed model, once per driver.

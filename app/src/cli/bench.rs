@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use infinity_engine::api::{DeviceChoice, PixelBudget, bytes_text};
-use infinity_engine::bench::{PartTime, Preset, Report, run as measure, training};
+use infinity_engine::bench::{PartTime, Preset, Report, loading, run as measure, training};
 use infinity_engine::device::{self, OpenDevice};
+use infinity_engine::model::ModelConfig;
 use infinity_engine::weights::atomic_write;
 
 use super::{CliError, values};
@@ -22,7 +23,7 @@ const REFERENCE_DECODE_SECS: f32 = 2.16;
 /// The weights are random: times depend on shapes only. `starter` is the model
 /// that comes along, whole; the others are published sizes without their text encoder, in f32;
 /// of `125m` the reference program's times on two processor cores are known. `training` makes a few updates of the
-/// starter's own settings.
+/// starter's own settings; `loading` writes a 2B of random weights (4.4 GB, into the folder for passing use) and loads it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,8 +32,8 @@ Examples:
   infinity bench --preset 2b --pn 1M
   infinity bench --compare before.json after.json")]
 pub(super) struct Args {
-    /// What to measure: starter, 125m, 1b, 2b, 8b or training.
-    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "1b", "2b", "8b", "training"])]
+    /// What to measure: starter, 125m, 1b, 2b, 8b, training or loading.
+    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "1b", "2b", "8b", "training", "loading"])]
     preset: String,
     /// Size of the picture by its published name: 0.06M (256×256), 0.25M, 0.60M or 1M (1024×1024).
     #[arg(long, value_name = "NAME", default_value = "0.06M", value_parser = values::budget)]
@@ -60,6 +61,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let opening = begun.elapsed().as_secs_f32();
     if args.preset == "training" {
         return run_training(args, &open);
+    }
+    if args.preset == "loading" {
+        return run_loading(args, &open);
     }
     let preset = Preset::ALL
         .into_iter()
@@ -112,6 +116,31 @@ fn run_training(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_vec_pretty(&report).context("writing the speeds")?;
+        atomic_write(path, &text)?;
+    }
+    Ok(())
+}
+
+fn run_loading(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
+    let folder = tempfile::tempdir().context("making a folder for the weights")?;
+    let report = loading(&ModelConfig::b2(), open, folder.path())?;
+    println!(
+        "{} of weights in half precision, in the memory of the system already: read in {:.2} s",
+        bytes_text(report.bytes),
+        report.read_secs
+    );
+    for load in &report.loads {
+        println!(
+            "kept in {:<6} {:>5.2} s, {:.1} times as long; {} held, {} more on the way",
+            format!("{:?}", load.storage).to_lowercase(),
+            load.secs,
+            load.secs / report.read_secs,
+            bytes_text(load.held),
+            bytes_text(load.on_top)
+        );
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&report).context("writing the times")?;
         atomic_write(path, &text)?;
     }
     Ok(())

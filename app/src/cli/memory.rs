@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use infinity_engine::api::{Keeping, PixelBudget, bytes_text};
+use infinity_engine::api::{Keeping, PixelBudget, Storage, bytes_text};
 use infinity_engine::finetune::FinetuneConfig;
 use infinity_engine::memory::{self, Drawing, Sizes, Teaching};
 use infinity_engine::model::ModelConfig;
@@ -38,6 +38,9 @@ pub(super) struct Args {
     /// Weights, keys and values in half precision.
     #[arg(long)]
     small: bool,
+    /// Weights, keys and values in eight bits.
+    #[arg(long)]
+    eight: bool,
     /// The text encoder stays in memory; else it leaves before the first scale, or the first update.
     #[arg(long)]
     text_stays: bool,
@@ -77,9 +80,15 @@ fn sizes(args: &Args) -> Result<Sizes, CliError> {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let sizes = sizes(args)?;
     let layers = FinetuneConfig::default().layers;
+    let (weights, cache) = match (args.eight, args.small, args.half) {
+        (true, _, _) => (Storage::Eight, Storage::Eight),
+        (_, true, _) => (Storage::Half, Storage::Half),
+        (_, _, true) => (Storage::Half, Storage::Single),
+        _ => (Storage::Single, Storage::Single),
+    };
     let keeping = Keeping {
-        half_weights: args.half || args.small,
-        half_cache: args.small,
+        weights,
+        cache,
         text_stays: args.text_stays,
     };
     let mut rows = Vec::new();

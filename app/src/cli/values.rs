@@ -33,7 +33,8 @@ pub(super) fn weights(text: &str) -> Result<WeightStorage, String> {
         "single" => Ok(WeightStorage::Single),
         "half" => Ok(WeightStorage::Half),
         "small" => Ok(WeightStorage::Small),
-        _ => Err("use auto, single, half or small".to_owned()),
+        "eight" => Ok(WeightStorage::Eight),
+        _ => Err("use auto, single, half, small or eight".to_owned()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The line at the bottom: device, model, last run; and the preferences.
 
 use eframe::egui::{self, Align, Layout, RichText};
-use infinity_engine::api::{DeviceKind, bytes_text};
+use infinity_engine::api::{DeviceKind, Storage, bytes_text};
 
 use super::{Panel, secs_text};
 use crate::command::Command;
@@ -129,11 +129,15 @@ fn memory_fact(state: &UiState) -> Option<(String, String)> {
     let keeping = model.keeping;
     for (applies, sentence) in [
         (
-            keeping.half_weights,
+            keeping.weights == Storage::Half,
             "Weights are kept in half precision, so that it fits.",
         ),
         (
-            keeping.half_cache,
+            keeping.weights == Storage::Eight,
+            "Weights, keys and values are kept in eight bits, so that it fits; pictures differ a little.",
+        ),
+        (
+            keeping.cache == Storage::Half,
             "Keys and values are kept in half precision, so that it fits.",
         ),
         (

@@ -30,15 +30,36 @@ pub enum WeightStorage {
     Half,
     /// As half, with the keys and values of finished scales in half precision too.
     Small,
+    /// Large matrices, keys and values in eight bits: little more than a quarter of the memory, and pictures that differ.
+    Eight,
+}
+
+/// What values are kept in while they are not used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Storage {
+    /// f32.
+    #[default]
+    Single,
+    /// Half precision.
+    Half,
+    /// Eight bits a value, with an f32 scale for every 32 neighbours.
+    Eight,
+}
+
+impl Storage {
+    /// This where `large`, else f32.
+    pub(crate) fn only_if(self, large: bool) -> Self {
+        if large { self } else { Self::Single }
+    }
 }
 
 /// How a loaded model is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keeping {
-    /// Whether the large matrices of transformer and text encoder are in half precision.
-    pub half_weights: bool,
-    /// Whether keys and values of finished scales are in half precision.
-    pub half_cache: bool,
+    /// The large matrices of transformer and text encoder.
+    pub weights: Storage,
+    /// Keys and values of finished scales.
+    pub cache: Storage,
     /// Whether the text encoder stays; else it is loaded for every new text and leaves again.
     pub text_stays: bool,
 }
@@ -46,8 +67,8 @@ pub struct Keeping {
 impl Default for Keeping {
     fn default() -> Self {
         Self {
-            half_weights: false,
-            half_cache: false,
+            weights: Storage::Single,
+            cache: Storage::Single,
             text_stays: true,
         }
     }

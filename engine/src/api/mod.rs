@@ -23,7 +23,7 @@ pub use error::{EngineError, KeyProblems};
 pub use event::{Doubt, Event, Stage};
 pub use image::Rgb8Image;
 pub use info::{
-    DeviceChoice, DeviceInfo, DeviceKind, Keeping, ModelInfo, RatioInfo, WeightStorage,
+    DeviceChoice, DeviceInfo, DeviceKind, Keeping, ModelInfo, RatioInfo, Storage, WeightStorage,
 };
 pub use memory::{MemoryNeed, MemoryPart, bytes_text};
 pub use mode::Mode;

@@ -4,8 +4,10 @@
 //! machines or two versions can be compared. Decoding is measured apart from
 //! drawing, as published figures are.
 
+mod loading;
 mod training;
 
+pub use loading::{Load, LoadingReport, loading};
 use training::peaks;
 pub use training::{TrainingReport, TrainingSpeed, training};
 

@@ -8,7 +8,9 @@ use std::time::SystemTime;
 use burn::tensor::Device;
 
 use super::{Codes, Layout, Outcome, Plan, ScaleView, Texts, Watcher, generate};
-use crate::api::{EngineError, GenerateSpec, Keeping, LoraWish, ModelInfo, RatioInfo, Rgb8Image};
+use crate::api::{
+    EngineError, GenerateSpec, Keeping, LoraWish, ModelInfo, RatioInfo, Rgb8Image, Storage,
+};
 use crate::device::OpenDevice;
 use crate::lora::{self, LoraInfo};
 use crate::memory::{self, Sizes};
@@ -51,14 +53,13 @@ fn open_text(
     files: &ModelFolder,
     config: &T5Config,
     device: &Device,
-    half: bool,
+    weights: Storage,
 ) -> Result<T5Encoder, EngineError> {
     let mut text = T5Encoder::new(config, device);
     let file = WeightFile::open(files.text_weights_path())?;
     let names = KeyMap::text();
-    load_as(&mut text, &file, &names, device, |name| {
-        half && T5Config::is_large(name)
-    })?;
+    let kept = |name: &str| weights.only_if(T5Config::is_large(name));
+    load_as(&mut text, &file, &names, device, kept)?;
     Ok(text)
 }
 
@@ -98,7 +99,7 @@ impl Bundle {
             &WeightFile::open(files.transformer_path())?,
             &KeyMap::published(),
             burn,
-            |name| keeping.half_weights && ModelConfig::is_in_block(name),
+            |name| keeping.weights.only_if(ModelConfig::is_in_block(name)),
         )?;
         let mut vae = Vae::new(&vae_config, burn, limit);
         load_into(
@@ -107,8 +108,8 @@ impl Bundle {
             &KeyMap::vae(),
             burn,
         )?;
-        transformer.keep_cache_in_half(keeping.half_cache);
-        let text = open_text(&files, &text_config, burn, keeping.half_weights)?;
+        transformer.keep_cache(keeping.cache);
+        let text = open_text(&files, &text_config, burn, keeping.weights)?;
         let mut bundle = Self::from_parts(transformer, vae, text, tokenizer, files.model, folder)?;
         bundle.info.keeping = keeping;
         bundle.info.memory = (1..=MAX_SCALES)
@@ -171,7 +172,7 @@ impl Bundle {
             &files,
             &self.text_config,
             self.transformer.device(),
-            self.info.keeping.half_weights,
+            self.info.keeping.weights,
         )?;
         Ok(self.text.get_or_init(|| text))
     }

@@ -175,7 +175,7 @@ impl Run<'_> {
             x = transformer.block(block, x, condition, &rope, Look::Cache(cache, None));
             if index + 1 == plan.drawn {
                 // Nothing looks back on the last scale, nor through this block again.
-                *cache = KvCache::new(false);
+                *cache = KvCache::default();
             }
             if block == 0 {
                 watcher.tensor(index, "block_first_out", &x);

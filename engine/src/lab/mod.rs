@@ -12,6 +12,7 @@ mod school;
 mod sides;
 mod sizes;
 mod table;
+mod tokenizers;
 mod variety;
 mod vocabulary;
 
@@ -41,6 +42,8 @@ pub struct Effort {
     /// Threads that train: [`Effort::WORKERS`] on the processor, where figures depend on their number to the last
     /// digits; 1 on a graphics card.
     pub workers: usize,
+    /// How many times the usual number of updates, and of pictures to learn from, studies from nothing get.
+    pub times: u64,
 }
 
 impl Effort {
@@ -61,6 +64,7 @@ impl Effort {
             cases: 3,
             seed,
             workers: Self::WORKERS,
+            times: 1,
         }
     }
 

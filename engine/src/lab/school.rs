@@ -9,11 +9,10 @@ use super::exam::Exam;
 use super::frechet::Cloud;
 use super::measures::{psnr_of, share};
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
-use crate::generate::sampling::Rule;
 use crate::generate::{Bundle, Damage, Layout, Outcome, Plan, Texts, generate};
 use crate::kernels::Precision;
 use crate::model::{Condition, ModelConfig, Transformer};
-use crate::postcards::{Caption, Colour, Land, Postcard, Sky, Split, Time, check, paint};
+use crate::postcards::{Caption, Colour, Land, Named, Postcard, Sky, Split, Time, check, paint};
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 use crate::text::TextFeatures;
@@ -75,20 +74,12 @@ impl Budget {
         } else {
             Self {
                 runs: 3,
-                steps: 1600,
-                pool: 3072,
+                steps: 1600 * effort.times,
+                pool: 3072 * effort.times as usize,
                 prompts: 128,
-                tokenizer_steps: 300,
+                tokenizer_steps: 1500 * effort.times,
                 workers: effort.workers,
             }
-        }
-    }
-
-    /// The same with tokenizers that learn twice as long: for what is then built on them.
-    pub(super) fn longer(self) -> Self {
-        Self {
-            tokenizer_steps: 2 * self.tokenizer_steps,
-            ..self
         }
     }
 
@@ -114,7 +105,6 @@ pub(super) struct World<'a> {
     /// Never learned from.
     asked: Vec<Sample>,
     of_painted: Cloud,
-    prunes: bool,
 }
 
 /// A network that learns to draw.
@@ -131,7 +121,7 @@ pub(super) trait Pupil: Network + Send + Sync {
         schedule: &ScaleSchedule,
     ) -> Tensor<1>;
 
-    /// Draws the pictures of `plan`, by its seeds, guidance and temperature at least.
+    /// Draws the pictures of `plan`, by its seeds, guidance, temperature and rule at least.
     ///
     /// # Errors
     /// What drawing returns.
@@ -176,7 +166,7 @@ pub(super) fn small(depth: usize, heads: usize, bundle: &Bundle, d: usize) -> Mo
 
 /// A postcard of green hills by day under an empty sky, with something in front: what it is, its colour and its place
 /// are all there is to learn, which takes minutes where the whole world takes hours.
-fn simple(seed: u64) -> Postcard {
+pub(super) fn simple(seed: u64) -> Postcard {
     let stream = Stream::new(seed, 0x51E1);
     let tries = (0..u64::MAX).map(|index| Postcard {
         time: Time::Day,
@@ -188,6 +178,25 @@ fn simple(seed: u64) -> Postcard {
     });
     let mut legal = tries.filter(|card| card.thing.is_some() && card.is_legal());
     legal.next().unwrap_or_default()
+}
+
+fn cards(stream: Stream, count: usize) -> Vec<(Postcard, u64)> {
+    let seeds = (0..count as u64).map(|index| stream.bits(index));
+    seeds.map(|seed| (simple(seed), seed)).collect()
+}
+
+/// What is asked for, with the number that each is painted from: never learned from.
+pub(super) fn asked_cards(budget: Budget, seed: u64) -> Vec<(Postcard, u64)> {
+    cards(Stream::new(seed, 0x5C01), budget.prompts)
+}
+
+/// Whether `image` shows the thing of `card`: kind, colour, and place or number.
+pub(super) fn of_thing(image: &Rgb8Image, card: &Postcard) -> Vec<bool> {
+    let checks = check(image, card, Named::all_of(card))
+        .entries()
+        .into_iter();
+    let own = checks.filter(|(name, _)| OF_THING.contains(name));
+    own.filter_map(|(_, is)| is).collect()
 }
 
 /// Features of `cards`, painted.
@@ -240,13 +249,9 @@ impl<'a> World<'a> {
         seed: u64,
     ) -> Result<Self, EngineError> {
         let schedule = ScaleSchedule::nearest(1.0, SCALES)?;
-        let cards = |stream: Stream, count: usize| -> Vec<(Postcard, u64)> {
-            let seeds = (0..count as u64).map(|index| stream.bits(index));
-            seeds.map(|seed| (simple(seed), seed)).collect()
-        };
         let d = vae.config.codebook_dim;
         let pool = cards(Stream::new(seed, 0x5C00), budget.pool);
-        let asked = cards(Stream::new(seed, 0x5C01), budget.prompts);
+        let asked = asked_cards(budget, seed);
         let painted = encoded(vae, &schedule, pool)?;
         let of_painted = Cloud::of(painted.iter().map(|own| pooled(&own.features, d)));
         Ok(Self {
@@ -256,16 +261,7 @@ impl<'a> World<'a> {
             schedule,
             painted,
             of_painted,
-            prunes: true,
         })
-    }
-
-    /// The same where unlikely bits are drawn as well, for pupils that do not draw by the bit.
-    pub(super) fn without_pruning(self) -> Self {
-        Self {
-            prunes: false,
-            ..self
-        }
     }
 
     /// Bits of a code.
@@ -385,14 +381,7 @@ impl<'a> World<'a> {
         let mut spec = GenerateSpec::new("", 0);
         spec.cfg = vec![self.bundle.info.cfg];
         spec.tau = vec![self.bundle.info.tau];
-        let mut plan = Plan::new(&spec, SCALES, depth)?;
-        if !self.prunes {
-            plan.rule = Rule {
-                top_k: 0,
-                top_p: 0.0,
-            };
-        }
-        Ok(plan)
+        Plan::new(&spec, SCALES, depth)
     }
 
     /// Asks `pupil` for pictures it has not seen; `damage` also while bits are flipped.
@@ -406,11 +395,10 @@ impl<'a> World<'a> {
         let (mut named, mut found, mut found_flipped) = (0, 0, 0);
         for asked in self.asked.chunks(TOGETHER) {
             let each = 1.0 / self.asked.len() as f32;
-            let captions: Vec<Caption> = asked
+            let words: Vec<String> = asked
                 .iter()
-                .map(|own| Caption::regular(&own.card, own.seed))
+                .map(|own| Caption::regular(&own.card, own.seed).text)
                 .collect();
-            let words: Vec<String> = captions.iter().map(|c| c.text.clone()).collect();
             let text = self.texts(&words, false)?;
             let lessons: Vec<Lesson> = asked
                 .iter()
@@ -436,21 +424,13 @@ impl<'a> World<'a> {
             } else {
                 whole.clone()
             };
-            for (((own, caption), image), flipped) in
-                asked.iter().zip(&captions).zip(&whole).zip(&flipped)
-            {
-                let of_thing = |image: &Rgb8Image| {
-                    let checks = check(image, &own.card, caption.named);
-                    let entries = checks.entries().into_iter();
-                    let own = entries.filter(|(name, _)| OF_THING.contains(name));
-                    own.filter_map(|(_, is)| is).collect::<Vec<bool>>()
-                };
+            for ((own, image), flipped) in asked.iter().zip(&whole).zip(&flipped) {
                 let right = |checks: &[bool]| checks.iter().filter(|is| **is).count();
-                let checks = of_thing(image);
+                let checks = of_thing(image, &own.card);
                 exam.followed += each * share(checks.iter().all(|is| *is));
                 named += checks.len();
                 found += right(&checks);
-                found_flipped += right(&of_thing(flipped));
+                found_flipped += right(&of_thing(flipped, &own.card));
                 if damage {
                     exam.recovery += each * psnr_of(image, flipped).min(99.0);
                 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::table::{mean, spread};
 use super::{Effort, Table, drawn};
 use crate::api::{EngineError, GenerateSpec};
 use crate::generate::{Bundle, Plan, Texts};
@@ -13,6 +14,8 @@ use crate::schedule::ScaleSchedule;
 
 /// Numbers of scales: 256, 512, 768 and 1024 pixels a side.
 const SCALES: [usize; 4] = [7, 10, 12, 13];
+/// Pictures of every side.
+const SEEDS: u64 = 3;
 
 /// One length of side.
 #[derive(Clone, Debug, Serialize)]
@@ -25,8 +28,8 @@ pub struct Side {
     pub tokens: usize,
     /// Multiplications of the blocks for one row, computed, in thousands of millions.
     pub gmul: f64,
-    /// Seconds with guidance, measured, without decoding; `None` where it was not run.
-    pub secs: Option<f32>,
+    /// Seconds with guidance, without decoding, by seed; empty where it was not run.
+    pub secs: Vec<f32>,
     /// Passes token after token: tokens of the last grid alone.
     pub raster_passes: usize,
     /// Multiplications token after token, keys and values kept.
@@ -97,23 +100,23 @@ impl SidesReport {
             let mut spec = GenerateSpec::new("green hills, a red house on the left", effort.seed);
             spec.scale_count = Some(scales);
             spec.cfg = vec![bundle.info.cfg];
-            let plan = Plan::new(&spec, bundle.info.scale_count, config.depth)?;
+            let mut plan = Plan::new(&spec, bundle.info.scale_count, config.depth)?;
+            let secs = if index < run {
+                let texts: Texts = bundle.encode(&[&spec.prompt])?.into();
+                let timed = (0..SEEDS).map(|seed| {
+                    plan.seeds = vec![effort.seed + seed];
+                    let begun = Instant::now();
+                    drawn(bundle, &texts, &plan)?;
+                    Ok(begun.elapsed().as_secs_f32())
+                });
+                timed.collect::<Result<_, EngineError>>()?
+            } else {
+                Vec::new()
+            };
             let schedule = &plan.schedule;
             let looks = attention(config, schedule);
             let tokens = schedule.tokens();
             let raster = schedule.last().tokens();
-            let secs = (index < run)
-                .then(|| {
-                    let texts: Texts = bundle.encode(&[&spec.prompt])?.into();
-                    let mut best = f32::INFINITY;
-                    for _ in 0..2 {
-                        let begun = Instant::now();
-                        drawn(bundle, &texts, &plan)?;
-                        best = best.min(begun.elapsed().as_secs_f32());
-                    }
-                    Ok::<_, EngineError>(best)
-                })
-                .transpose()?;
             let giga = |count: f64| count / 1e9;
             let anew = per_token(config) * (raster as f64).powi(2) / 2.0 + looks[2];
             costs.push(looks);
@@ -138,9 +141,8 @@ impl SidesReport {
             .iter()
             .map(|side| (f64::from(side.px), side.gmul))
             .collect();
-        let timed = sides
-            .iter()
-            .filter_map(|side| Some((f64::from(side.px), f64::from(side.secs?))));
+        let timed = sides.iter().filter(|side| !side.secs.is_empty());
+        let timed = timed.map(|side| (f64::from(side.px), f64::from(mean(&side.secs))));
         let timed: Vec<_> = timed.collect();
         let exponents = [
             exponent(&of_attention(0)),
@@ -171,8 +173,11 @@ impl std::fmt::Display for SidesReport {
                 side.passes.to_string(),
                 side.tokens.to_string(),
                 format!("{:.2}", side.gmul),
-                side.secs
-                    .map_or_else(|| "–".to_owned(), |secs| format!("{secs:.2}")),
+                if side.secs.is_empty() {
+                    "–".to_owned()
+                } else {
+                    spread(&side.secs, 2)
+                },
                 side.raster_passes.to_string(),
                 format!("{:.2}", side.raster_gmul),
                 format!("{:.0}", side.raster_anew_gmul),

@@ -9,37 +9,29 @@ use serde::Serialize;
 
 use super::school::{Budget, SCALES};
 use super::table::spread;
+use super::tokenizers::{BATCH, read_back, tokenizer};
 use super::{Effort, Table};
 use crate::api::{DeviceChoice, EngineError};
 use crate::device;
-use crate::eval::{EvalSpec, GroupScore, through_tokenizer};
-use crate::kernels::Precision;
 use crate::memory;
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
-use crate::train::Limits;
-use crate::train::config::{Phase, VaeLossConfig};
-use crate::train::optimizer::AdamWConfig;
-use crate::train::vae::{VaeRun, run};
 use crate::train::vae_loss::{INVERSE_TEMPERATURE, bit_entropies};
-use crate::vae::{Vae, VaeConfig};
 
 /// Bits of the tokenizers.
 const BITS: [usize; 4] = [8, 16, 32, 64];
 /// Bits at which one vocabulary is still tried, and those for which its size is only computed.
 const TRIED: [usize; 4] = [8, 10, 12, 14];
 const COMPUTED: [usize; 3] = [16, 32, 64];
-/// Pictures of an update.
-const BATCH: usize = 8;
 
 /// Tokenizers of one width, by run.
 #[derive(Clone, Debug, Serialize)]
 pub struct VocabularyArm {
     /// Bits per place.
     pub bits: usize,
-    /// Peak signal-to-noise ratio of held-out postcards, in dB.
+    /// Peak signal-to-noise ratio of cards that were not learned from, in dB.
     pub psnr: Vec<f32>,
-    /// Share of postcards, seen and held out, that are read back right.
+    /// Share of cards whose thing is read back right.
     pub read_back: Vec<f32>,
 }
 
@@ -67,77 +59,6 @@ pub struct VocabularyReport {
     pub costs: Vec<EntropyCost>,
     /// Size of a single table `[places, 2^d]`, computed, in MB, by bits.
     pub computed_mb: Vec<(usize, f32)>,
-}
-
-/// A small tokenizer of `bits` bits.
-pub(super) fn small(bits: usize) -> VaeConfig {
-    VaeConfig {
-        stem: 4,
-        base_ch: 32,
-        encoder_res_blocks: 1,
-        decoder_res_blocks: 1,
-        encoder_ch_mult: vec![1, 2, 3],
-        decoder_ch_mult: vec![1, 2, 3],
-        ..VaeConfig::published_f16(bits)
-    }
-}
-
-/// Trains a small tokenizer from nothing.
-pub(super) fn tokenizer(
-    bits: usize,
-    budget: Budget,
-    seed: u64,
-    device: &Device,
-) -> Result<Vae, EngineError> {
-    let out = tempfile::tempdir()
-        .map_err(|error| EngineError::write(tempfile::env::temp_dir(), error))?;
-    let steps = budget.tokenizer_steps;
-    let config = small(bits);
-    let study = VaeRun {
-        seed,
-        start: None,
-        vae: &config,
-        loss: &VaeLossConfig {
-            detail: 4.0,
-            scale_drop: 0.1,
-            ..VaeLossConfig::default()
-        },
-        optimizer: &AdamWConfig {
-            ema_decay: 0.98,
-            workers: budget.workers,
-            precision: Precision::Half,
-            ..AdamWConfig::default()
-        },
-        phases: &[Phase {
-            steps,
-            batch: BATCH,
-            scale_count: SCALES,
-            first_scales: Vec::new(),
-            finish: 0.0,
-            finish_from: 0,
-            ratios: vec![1.0],
-            learning_rate: [2e-3, 2e-5],
-            recolour: 0.0,
-            scribble: 0.0,
-        }],
-        log_every: steps,
-        save_every: steps,
-    };
-    let limits = Limits {
-        resume: false,
-        until: None,
-        cancelled: &|| false,
-    };
-    run(&study, device, out.path(), &limits, &mut |_| ())
-}
-
-/// Postcards through `vae`: signal to noise, and the share that is read back right.
-pub(super) fn read_back(vae: &Vae, budget: Budget, seed: u64) -> Result<[f32; 2], EngineError> {
-    let schedule = ScaleSchedule::nearest(1.0, SCALES)?;
-    let spec = EvalSpec::new(budget.prompts, seed);
-    let (psnr, groups) = through_tokenizer(vae, &spec, &schedule)?;
-    let shares: f32 = groups.iter().map(GroupScore::share).sum();
-    Ok([psnr, shares / groups.len() as f32])
 }
 
 /// E1 and E2 of normalised features `[B, d, places]`, as [`bit_entropies`], over all `2^d` words at once.
@@ -225,6 +146,7 @@ impl VocabularyReport {
                 ));
                 let vae = tokenizer(bits, budget, effort.seed + number, device)?;
                 let [psnr, share] = read_back(&vae, budget, effort.seed)?;
+                progress(&format!("{psnr:.2} dB, read back right {share:.3}"));
                 arm.psnr.push(psnr);
                 arm.read_back.push(share);
             }

@@ -10,41 +10,40 @@ use burn::tensor::{DType, Device, Tensor, activation};
 
 use super::config::ModelConfig;
 use super::rope2d::Rope;
+use crate::api::Storage;
 use crate::kernels::{self, Sight};
 use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::schedule::ScaleSchedule;
-use crate::weights::{Init, Network, Slots};
+use crate::weights::{Init, Network, Slots, stored, widened};
 
 /// Keys and values of the finished scales of one block, each `[B, N, L, D]`.
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
     keys: Vec<Tensor<4>>,
     values: Vec<Tensor<4>>,
-    half: bool,
+    storage: Storage,
 }
 
 impl KvCache {
-    /// An empty one; `half` for one that rounds to half precision.
-    pub fn new(half: bool) -> Self {
+    /// An empty one, that keeps as `storage` says.
+    pub fn new(storage: Storage) -> Self {
         Self {
-            half,
+            storage,
             ..Self::default()
         }
     }
 
     /// Adds the keys and values of one scale.
     pub fn push(&mut self, keys: Tensor<4>, values: Tensor<4>) {
-        let kept = |x: Tensor<4>| {
-            if self.half { x.cast(DType::F16) } else { x }
-        };
-        self.keys.push(kept(keys));
-        self.values.push(kept(values));
+        self.keys.push(stored(keys, self.storage));
+        self.values.push(stored(values, self.storage));
     }
 
     /// Forgets all rows of the batch but the first `count`.
     pub fn keep_rows(&mut self, count: usize) {
         for part in self.keys.iter_mut().chain(&mut self.values) {
-            *part = part.clone().narrow(0, 0, count);
+            let rows = widened(part.clone(), DType::F32).narrow(0, 0, count);
+            *part = stored(rows, self.storage);
         }
     }
 
@@ -53,14 +52,14 @@ impl KvCache {
         let join = |parts: &[Tensor<4>]| {
             let rows = parts
                 .iter()
-                .map(|part| part.clone().narrow(0, start, count))
+                .map(|part| match part.dtype() {
+                    // Not every backend takes a part of what is kept in eight bits.
+                    DType::QFloat(_) => widened(part.clone(), DType::F32),
+                    _ => part.clone(),
+                })
+                .map(|part| part.narrow(0, start, count))
                 .collect();
-            let joined = Tensor::cat(rows, 2);
-            if self.half {
-                joined.cast(DType::F32)
-            } else {
-                joined
-            }
+            widened(Tensor::cat(rows, 2), DType::F32)
         };
         (join(&self.keys), join(&self.values))
     }

@@ -9,6 +9,7 @@ use super::block::{Block, BlockText, NORM_EPSILON};
 use super::config::{LEVEL_ROWS, ModelConfig};
 use super::rope2d::Rope;
 use super::text_attention::{TextKv, TextPool};
+use crate::api::Storage;
 use crate::layers::{Adaptable, Linear, gelu_tanh, rms_norm, scaled_norm};
 use crate::schedule::ScaleSchedule;
 use crate::weights::{Init, Network, Slots};
@@ -32,7 +33,7 @@ pub struct Transformer {
     head: Linear,
     device: Device,
     max_elements: usize,
-    half_cache: bool,
+    cache: Storage,
 }
 
 /// What the network has made of the texts of a batch; the same for all scales.
@@ -174,7 +175,7 @@ impl Transformer {
             ),
             device: device.clone(),
             max_elements,
-            half_cache: false,
+            cache: Storage::Single,
         }
     }
 
@@ -298,12 +299,12 @@ impl Transformer {
 
     /// An empty cache for every block.
     pub fn caches(&self) -> Vec<KvCache> {
-        vec![KvCache::new(self.half_cache); self.blocks.len()]
+        vec![KvCache::new(self.cache); self.blocks.len()]
     }
 
-    /// Whether new caches keep keys and values in half precision.
-    pub fn keep_cache_in_half(&mut self, half: bool) {
-        self.half_cache = half;
+    /// How new caches keep keys and values.
+    pub fn keep_cache(&mut self, storage: Storage) {
+        self.cache = storage;
     }
 
     /// One pass over all scales at once, as in training.

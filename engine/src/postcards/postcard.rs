@@ -74,6 +74,11 @@ pub struct Postcard {
 }
 
 impl Postcard {
+    /// The postcard of this seed among those that may be learned from.
+    pub fn learned(seed: u64) -> Self {
+        Self::sample(seed, Split::Train)
+    }
+
     /// The postcard of this seed: the same seed and split always give the same one.
     pub fn sample(seed: u64, split: Split) -> Self {
         let mut rng = SplitMix64::stream(seed, 1);

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::api::{EngineError, GenerateSpec, Keeping, Mode, Task};
+use crate::api::{EngineError, GenerateSpec, Keeping, Mode, Storage, Task};
 
 /// How often a job is begun anew after its device was lost.
 const MOST_LOSSES: u32 = 1;
@@ -94,12 +94,20 @@ impl Relief {
                 "the text encoder leaves after reading",
             ),
             (
-                !before.half_weights && after.half_weights,
+                before.weights == Storage::Single && after.weights == Storage::Half,
                 "large weights are kept in half precision",
             ),
             (
-                !before.half_cache && after.half_cache,
+                before.weights != Storage::Eight && after.weights == Storage::Eight,
+                "large weights are kept in eight bits",
+            ),
+            (
+                before.cache == Storage::Single && after.cache == Storage::Half,
                 "keys and values are kept in half precision",
+            ),
+            (
+                before.cache != Storage::Eight && after.cache == Storage::Eight,
+                "keys and values are kept in eight bits",
             ),
         ];
         let changed: Vec<&str> = changes

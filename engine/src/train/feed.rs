@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::config::{Phase, place_of};
 use crate::api::{EngineError, Rgb8Image};
-use crate::postcards::{Caption, Inks, Postcard, Split, paint_in, scribble};
+use crate::postcards::{Caption, Inks, Postcard, paint_in, scribble};
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 
@@ -33,7 +33,8 @@ pub struct Batch {
     pub plain: Vec<bool>,
 }
 
-/// Makes the batch of `step`; `None` after the last phase. `pool` bounds the number of different pictures.
+/// Makes the batch of `step`, of cards that `world` gives for numbers; `None` after the last phase. `pool` bounds how
+/// many different numbers there are.
 ///
 /// # Errors
 /// [`EngineError::BadSetting`] for a ratio or scale count that is not in the table.
@@ -42,6 +43,7 @@ pub fn make_batch(
     step: u64,
     phases: &[Phase],
     pool: u64,
+    world: fn(u64) -> Postcard,
 ) -> Result<Option<Batch>, EngineError> {
     let Some(place) = place_of(phases, step, 0) else {
         return Ok(None);
@@ -82,7 +84,7 @@ pub fn make_batch(
         if pool > 0 {
             card_seed %= pool;
         }
-        let card = Postcard::sample(card_seed, Split::Train);
+        let card = world(card_seed);
         let free = Stream::new(seed ^ 0xC010, step << 16 | index);
         let recoloured = finishing || free.uniform(0) < f64::from(place.phase.recolour);
         let inks = if recoloured {

@@ -29,6 +29,7 @@ pub use config::TrainConfig;
 use crate::api::{EngineError, MemoryNeed, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::model::ModelConfig;
+use crate::postcards::Postcard;
 use crate::vae::{Vae, VaeConfig};
 use crate::weights::{
     Defaults, KeyMap, ModelFolder, ModelJson, Network, SaveType, WeightFile, load_into, save,
@@ -155,6 +156,7 @@ pub fn run(
                 seed: *seed,
                 start: start.as_deref(),
                 vae,
+                world: Postcard::learned,
                 loss,
                 optimizer,
                 phases,

@@ -7,6 +7,7 @@ use super::feed::{self, Batch};
 use super::self_correction::{Lesson, flip_at_random, lesson};
 use crate::api::{EngineError, Rgb8Image};
 use crate::model::ModelConfig;
+use crate::postcards::Postcard;
 use crate::random::Stream;
 use crate::vae::{Vae, pixels_from_images};
 
@@ -25,7 +26,8 @@ impl Teacher {
         &mut self,
         step: u64,
     ) -> Result<Option<(Batch, Vec<Lesson>)>, EngineError> {
-        let Some(batch) = feed::make_batch(self.seed, step, &self.phases, self.loss.pool)? else {
+        let (phases, pool, world) = (&self.phases, self.loss.pool, Postcard::learned);
+        let Some(batch) = feed::make_batch(self.seed, step, phases, pool, world)? else {
             return Ok(None);
         };
         let features = self.features.of(&self.vae, &batch)?;

@@ -30,6 +30,8 @@ pub struct VaeRun<'a> {
     pub start: Option<&'a Path>,
     /// Sizes.
     pub vae: &'a VaeConfig,
+    /// What its pictures show, by their numbers.
+    pub world: fn(u64) -> Postcard,
     /// Losses.
     pub loss: &'a VaeLossConfig,
     /// Optimizer.
@@ -75,9 +77,9 @@ pub fn run(
         let wrong = optimizer.restore(saved.state, saved.step);
         super::refuse_other_network(&checkpoint_path, wrong)?;
     }
-    let (seed, phases) = (run.seed, run.phases.to_vec());
+    let (seed, phases, world) = (run.seed, run.phases.to_vec(), run.world);
     let batches = feed::start(optimizer.steps(), move |step| {
-        feed::make_batch(seed, step, &phases, 0)
+        feed::make_batch(seed, step, &phases, 0, world)
     })?;
     let subject = Tokenizer {
         run,

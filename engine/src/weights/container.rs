@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use half::f16;
+
 use super::number::NumberType;
 use crate::api::EngineError;
 
@@ -26,6 +28,11 @@ pub(super) trait Container: Send + Sync {
 
     /// The values of the tensor called `name`.
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, EngineError>;
+
+    /// The values of the tensor called `name` in half precision, where the file has them so.
+    fn read_f16(&self, _name: &str) -> Result<Option<Vec<f16>>, EngineError> {
+        Ok(None)
+    }
 }
 
 /// An I/O error while reading `path`; a file that ends too early is a bad file, not a bad disk.

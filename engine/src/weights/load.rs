@@ -1,15 +1,16 @@
 //! Filling a network from a file, strictly.
 //!
 //! Every name and shape is compared first and everything that does not fit is
-//! reported together. Then one tensor at a time goes to the device, so the
-//! largest tensor bounds the memory this takes.
+//! reported together. Then one tensor at a time goes to the device, on the processor one per
+//! core, so the largest tensors bound the memory this takes.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
+use rayon::prelude::*;
 
-use super::{KeyMap, Network, Slots, WeightFile};
-use crate::api::{EngineError, KeyProblems};
+use super::{KeyMap, Network, Slot, Slots, WeightFile};
+use crate::api::{EngineError, KeyProblems, Storage};
 
 /// Fills `network` from `file` on `device`.
 ///
@@ -23,10 +24,10 @@ pub fn load_into<N: Network + ?Sized>(
     names: &KeyMap,
     device: &Device,
 ) -> Result<(), EngineError> {
-    load_as(network, file, names, device, |_| false)
+    load_as(network, file, names, device, |_| Storage::Single)
 }
 
-/// Fills `network` as [`load_into`] does; matrices whose names `halved` names are kept in half precision.
+/// Fills `network` as [`load_into`] does; matrices are kept as `kept` says of their names.
 ///
 /// # Errors
 /// As [`load_into`].
@@ -35,29 +36,34 @@ pub fn load_as<N: Network + ?Sized>(
     file: &WeightFile,
     names: &KeyMap,
     device: &Device,
-    halved: impl Fn(&str) -> bool,
+    kept: impl Fn(&str) -> Storage + Sync,
 ) -> Result<(), EngineError> {
     let mut slots = network.all_slots();
     let file_names = matched(&slots, file, names)?;
-    for (slot, file_name) in slots.list.iter_mut().zip(file_names) {
-        let values = file.read_f32(&file_name)?;
+    let fill = |(slot, file_name): (&mut Slot<'_>, &String)| {
+        let storage = kept(&slot.name);
+        let values = file.read(file_name, storage == Storage::Half)?;
         if values.len() != slot.len() {
             let reason = format!("{file_name} changed while it was read; try again");
             return Err(EngineError::bad_model(file.path(), reason));
         }
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+        if let Some(index) = values.not_finite() {
             return Err(EngineError::NotFinite {
                 what: format!("{file_name}, value {index}, in {:?}", file.path()),
                 advice: "The file is damaged or its training went wrong; use another one."
                     .to_owned(),
             });
         }
-        slot.fill(values, device);
-        if halved(&slot.name) {
-            slot.weight.halve();
-        }
+        slot.fill_as(values, storage, device);
+        Ok(())
+    };
+    if device.clone().without_autodiff() == Device::flex() {
+        let slots = slots.list.par_iter_mut();
+        slots.zip(&file_names).try_for_each(fill)
+    } else {
+        let mut slots = slots.list.iter_mut().zip(&file_names);
+        slots.try_for_each(fill)
     }
-    Ok(())
 }
 
 /// Compares names and shapes of `network` and `file` without reading a value.

@@ -15,6 +15,7 @@ mod save;
 mod sharded;
 mod slots;
 mod source;
+mod storage;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,9 @@ mod tests;
 pub use folder::{Defaults, FileNames, ModelFolder, ModelJson};
 pub use key_map::KeyMap;
 pub use load::{check, load_as, load_into};
-pub use number::NumberType;
+pub use number::{NumberType, Values};
 pub use save::{SaveType, atomic_write, convert, save};
 pub use slots::{Init, Network, Slot, Slots, WeightMut};
 pub use source::WeightFile;
+pub(crate) use storage::BLOCK;
+pub use storage::{stored, widened};

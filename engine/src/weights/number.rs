@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 
-use half::slice::HalfFloatSliceExt;
+use half::slice::HalfFloatSliceExt as _;
+use half::vec::HalfBitsVecExt as _;
 use half::{bf16, f16};
 
 /// Values converted at a time, so that a tensor is in memory once.
@@ -49,7 +50,9 @@ pub(super) fn push_f32(kind: NumberType, bytes: &[u8], values: &mut Vec<f32>) {
                 .iter()
                 .map(|b| f16::from_le_bytes(*b))
                 .collect();
-            values.extend(halves.to_f32_vec());
+            let before = values.len();
+            values.resize(before + halves.len(), 0.0);
+            halves.convert_to_f32_slice(&mut values[before..]);
         }
         NumberType::Bf16 => {
             values.extend(
@@ -82,8 +85,63 @@ pub(super) fn push_f32(kind: NumberType, bytes: &[u8], values: &mut Vec<f32>) {
     }
 }
 
+/// Values of a weight as they are taken from a file.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// f32.
+    Single(Vec<f32>),
+    /// Half precision, as the file has them.
+    Half(Vec<f16>),
+}
+
+impl Values {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Single(values) => values.len(),
+            Self::Half(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the first value is that is no finite number.
+    pub fn not_finite(&self) -> Option<usize> {
+        match self {
+            Self::Single(values) => first(values, |value| !value.is_finite()),
+            Self::Half(values) => first(values, |value| !value.is_finite()),
+        }
+    }
+}
+
+/// The first value that `is`; looks through pieces without stopping inside of one, which is much faster.
+fn first<T: Copy>(values: &[T], is: impl Fn(T) -> bool) -> Option<usize> {
+    const PIECE: usize = 4096;
+    let any = |piece: &[T]| piece.iter().fold(false, |any, &value| any | is(value));
+    let (index, piece) = values.chunks(PIECE).enumerate().find(|(_, p)| any(p))?;
+    let inside = piece.iter().position(|&value| is(value))?;
+    Some(index * PIECE + inside)
+}
+
+/// Reads `count` values in half precision from `reader`, as they are.
+pub(super) fn read_f16(reader: &mut impl Read, count: usize) -> io::Result<Vec<f16>> {
+    drop(room_for::<u16>(count)?);
+    // The system gives zeros without writing them.
+    let mut values = vec![0_u16; count];
+    reader.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+    if cfg!(target_endian = "big") {
+        values
+            .iter_mut()
+            .for_each(|value| *value = value.swap_bytes());
+    }
+    Ok(values.reinterpret_into())
+}
+
 /// Room for `count` values, or an error instead of an abort when memory is short.
-pub(super) fn room_for(count: usize) -> io::Result<Vec<f32>> {
+pub(super) fn room_for<T>(count: usize) -> io::Result<Vec<T>> {
     let mut values = Vec::new();
     values
         .try_reserve_exact(count)

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use half::f16;
 use safetensors::tensor::{Dtype, Metadata};
 
 use super::container::{
@@ -26,7 +26,7 @@ const MAX_HEADER: u64 = 100_000_000;
 /// An open `.safetensors` file.
 pub(super) struct SafetensorsFile {
     path: PathBuf,
-    file: Mutex<File>,
+    file: File,
     heads: BTreeMap<String, TensorHead>,
     /// Where each tensor starts in the file.
     starts: BTreeMap<String, u64>,
@@ -65,7 +65,7 @@ impl SafetensorsFile {
         }
         Ok(Self {
             path: path.to_owned(),
-            file: Mutex::new(file),
+            file,
             heads,
             starts,
             metadata: header
@@ -88,19 +88,51 @@ impl Container for SafetensorsFile {
     }
 
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, EngineError> {
-        let (Some(head), Some(&start)) = (self.heads.get(name), self.starts.get(name)) else {
-            return Err(no_such_tensor(&self.path, name));
-        };
+        let (head, mut reader) = self.find(name)?;
         if head.kind == NumberType::Other {
             return Err(not_floating(&self.path, name));
         }
         let count = head.shape.iter().product();
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = |file: &mut File| -> io::Result<Vec<f32>> {
-            file.seek(SeekFrom::Start(start))?;
-            number::read_f32(file, head.kind, count)
-        };
-        read(&mut file).map_err(|error| read_error(&self.path, error))
+        number::read_f32(&mut reader, head.kind, count)
+            .map_err(|error| read_error(&self.path, error))
+    }
+
+    fn read_f16(&self, name: &str) -> Result<Option<Vec<f16>>, EngineError> {
+        let (head, mut reader) = self.find(name)?;
+        if head.kind != NumberType::F16 {
+            return Ok(None);
+        }
+        let values = number::read_f16(&mut reader, head.shape.iter().product());
+        values
+            .map(Some)
+            .map_err(|error| read_error(&self.path, error))
+    }
+}
+
+impl SafetensorsFile {
+    /// What is said of a tensor, and a reader at its first value.
+    fn find(&self, name: &str) -> Result<(&TensorHead, Reader<'_>), EngineError> {
+        let found = self.heads.get(name).zip(self.starts.get(name));
+        let (head, &start) = found.ok_or_else(|| no_such_tensor(&self.path, name))?;
+        let file = &self.file;
+        Ok((head, Reader { file, at: start }))
+    }
+}
+
+/// Reads on from a place of a file of its own, whatever others read.
+struct Reader<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        let count = std::os::unix::fs::FileExt::read_at(self.file, bytes, self.at)?;
+        #[cfg(windows)]
+        let count = std::os::windows::fs::FileExt::seek_read(self.file, bytes, self.at)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }
 

@@ -6,7 +6,11 @@
 
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 
-use crate::api::EngineError;
+use half::slice::HalfFloatSliceExt as _;
+
+use super::number::Values;
+use super::storage::{stored_matrix, widened};
+use crate::api::{EngineError, Storage};
 
 /// How a weight starts before training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,20 +79,13 @@ impl WeightMut<'_> {
         each_rank!(self, tensor => **tensor = tensor.clone().without_autodiff());
     }
 
-    /// Keeps a matrix in half precision; anything else stays as it is.
-    pub fn halve(&mut self) {
-        if let Self::D2(tensor) = self {
-            **tensor = tensor.clone().cast(DType::F16);
-        }
-    }
-
     /// The values, on the host.
     ///
     /// # Errors
     /// [`EngineError::Internal`] when the device fails.
     pub fn values(&self) -> Result<Vec<f32>, EngineError> {
-        each_rank!(self, tensor => (**tensor)
-            .try_to_vec_as::<f32>()
+        each_rank!(self, tensor => widened((**tensor).clone(), DType::F32)
+            .try_into_vec_as::<f32>()
             .map_err(|error| EngineError::internal(format!("reading a weight: {error}"))))
     }
 
@@ -150,6 +147,18 @@ impl Slot<'_> {
             self.weight.set(values, &self.shape, &Device::flex());
         } else {
             self.weight.set(values, &self.shape, device);
+        }
+    }
+
+    /// Puts `values` where the weight belongs, kept as `storage` says if it is a matrix; such a one takes no gradient.
+    pub fn fill_as(&mut self, values: Values, storage: Storage, device: &Device) {
+        match (&mut self.weight, storage, values) {
+            (WeightMut::D2(tensor), Storage::Half | Storage::Eight, values) => {
+                let shape = [self.shape[0], self.shape[1]];
+                **tensor = stored_matrix(values, shape, storage, device);
+            }
+            (_, _, Values::Single(values)) => self.fill(values, device),
+            (_, _, Values::Half(values)) => self.fill(values.to_f32_vec(), device),
         }
     }
 

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::container::{Container, TensorHead, no_such_tensor};
-use super::number::NumberType;
+use super::number::{NumberType, Values};
 use super::pytorch::PytorchFile;
 use super::safetensors_file::SafetensorsFile;
 use super::sharded::{ShardIndex, index_in};
@@ -180,6 +180,20 @@ impl WeightFile {
         self.container(name)
             .ok_or_else(|| no_such_tensor(&self.path, name))?
             .read_f32(name)
+    }
+
+    /// The values of the tensor called `name`, in half precision if `half` and the file has them so.
+    ///
+    /// # Errors
+    /// As [`Self::read_f32`].
+    pub fn read(&self, name: &str, half: bool) -> Result<Values, EngineError> {
+        if half
+            && let Some(container) = self.container(name)
+            && let Some(values) = container.read_f16(name)?
+        {
+            return Ok(Values::Half(values));
+        }
+        self.read_f32(name).map(Values::Single)
     }
 
     fn container(&self, name: &str) -> Option<&dyn Container> {

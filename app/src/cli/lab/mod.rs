@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// Seed of cases and pictures.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Let small networks learn N times as long, from N times as many pictures (studies from nothing).
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    times: u64,
     /// Number of scales (`cost` only); the model's own when left out.
     #[arg(long, value_name = "N")]
     scales: Option<usize>,
@@ -79,6 +82,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     } else {
         Effort::whole(args.seed)
     };
+    effort.times = args.times;
     if !device.has_own_operations() {
         effort.workers = 1;
     }

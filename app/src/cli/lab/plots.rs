@@ -170,30 +170,31 @@ impl Plot for SizesReport {
 
 impl Plot for SidesReport {
     fn panels(&self) -> Vec<Panel> {
-        let logs = |value: fn(&Side) -> Option<f64>| -> Vec<(f64, f64)> {
+        let logs = |value: fn(&Side) -> f64| -> Vec<(f64, f64)> {
             let sides = self.sides.iter();
             sides
-                .filter_map(|side| Some((f64::from(side.px).log2(), value(side)?.log2())))
+                .map(|side| (f64::from(side.px).log2(), value(side).log2()))
                 .collect()
         };
+        let secs = self.sides.iter().flat_map(|side| {
+            let logs: Vec<f32> = side.secs.iter().map(|secs| secs.log2()).collect();
+            column(f64::from(side.px).log2(), &logs).collect::<Vec<_>>()
+        });
         vec![
             Panel::lines(
                 "log₂ of 10⁹ multiplications, by log₂ of the side",
                 vec![
-                    ("in scales".to_owned(), logs(|side| Some(side.gmul))),
+                    ("in scales".to_owned(), logs(|side| side.gmul)),
                     (
                         "token after token".to_owned(),
-                        logs(|side| Some(side.raster_gmul)),
+                        logs(|side| side.raster_gmul),
                     ),
-                    (
-                        "all anew".to_owned(),
-                        logs(|side| Some(side.raster_anew_gmul)),
-                    ),
+                    ("all anew".to_owned(), logs(|side| side.raster_anew_gmul)),
                 ],
             ),
-            Panel::lines(
+            Panel::dots(
                 "log₂ of seconds, by log₂ of the side",
-                vec![(String::new(), logs(|side| side.secs.map(f64::from)))],
+                vec![(String::new(), secs.collect())],
             ),
         ]
     }
