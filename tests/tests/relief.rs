@@ -137,7 +137,8 @@ fn full_memory_steps_down() {
     for part in [
         "the text encoder leaves",
         "large weights are kept in half precision",
-        "keys and values are kept in half precision",
+        "large weights are kept in eight bits",
+        "keys and values are kept in eight bits",
         "smaller pieces",
         "without guidance",
     ] {

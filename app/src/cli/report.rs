@@ -215,7 +215,8 @@ fn draw_panels<B: DrawingBackend>(
 /// A number of the axis below: whole where it is.
 fn short_place(value: f64) -> String {
     if (value - value.round()).abs() < 1e-9 {
-        format!("{value:.0}")
+        // Not as -0.
+        format!("{:.0}", value.round() + 0.0)
     } else {
         short(value)
     }
@@ -278,6 +279,6 @@ mod tests {
             [0.0, 0.002, 0.5, 14.25, 670.2].map(short),
             ["0.00", "2.0e-3", "0.50", "14.2", "670"]
         );
-        assert_eq!([3.0, 0.5].map(short_place), ["3", "0.50"]);
+        assert_eq!([3.0, -1e-12, 0.5].map(short_place), ["3", "0", "0.50"]);
     }
 }

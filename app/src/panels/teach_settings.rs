@@ -127,6 +127,47 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish) {
             "How much the LoRA can hold.",
             egui::DragValue::new(&mut wish.rank).range(1..=128),
         );
+        let mut alpha = wish.alpha.unwrap_or(wish.rank as f32);
+        row(
+            ui,
+            "Alpha",
+            "How strongly it counts: alpha over rank. The rank unless changed.",
+            egui::DragValue::new(&mut alpha).range(1.0..=512.0),
+        );
+        wish.alpha = Some(alpha).filter(|&alpha| alpha != wish.rank as f32);
+        ui.label(theme::caption_text(ui, "Layers"));
+        ui.horizontal(|ui| {
+            for (part, name, tip) in [
+                (
+                    TuneWish::LAYERS[0],
+                    "Self",
+                    "Layers that look at the picture so far.",
+                ),
+                (TuneWish::LAYERS[1], "Text", "Layers that look at the text."),
+                (
+                    TuneWish::LAYERS[2],
+                    "FFN",
+                    "Layers that look at nothing else: feed-forward.",
+                ),
+            ] {
+                let mut is_on = wish.layers.iter().any(|own| own == part);
+                if ui.checkbox(&mut is_on, name).on_hover_text(tip).changed() {
+                    let last = wish.layers.len() == 1;
+                    match is_on {
+                        true => wish.layers.push(part.to_owned()),
+                        // One learns at least.
+                        false if !last => wish.layers.retain(|own| own != part),
+                        false => {}
+                    }
+                    wish.layers.sort_by_key(|own| {
+                        TuneWish::LAYERS
+                            .iter()
+                            .position(|&part| part == own.as_str())
+                    });
+                }
+            }
+        });
+        ui.end_row();
         let rate = egui::DragValue::new(&mut wish.learning_rate)
             .range(1e-5..=1e-2)
             .speed(1e-5)
@@ -145,6 +186,21 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish) {
             "Self-correction",
             "Share of bits that are flipped, so that the model learns to mend its own mistakes.",
             flips,
+        );
+        row(
+            ui,
+            "Views",
+            "Every picture is learned from so many more sides: a little larger, cut to one corner.",
+            egui::DragValue::new(&mut wish.views).range(0..=16),
+        );
+        let dropped = egui::DragValue::new(&mut wish.caption_drop)
+            .range(0.0..=0.5)
+            .speed(0.005);
+        row(
+            ui,
+            "Captions left out",
+            "Share of pictures learned without their text, so that guidance goes on to work.",
+            dropped,
         );
         let prior = egui::DragValue::new(&mut wish.prior)
             .range(0.0..=0.5)

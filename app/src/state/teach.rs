@@ -40,7 +40,7 @@ impl Preset {
             Self::Style => {
                 "200 gentle steps: how your pictures look, on everything the model draws."
             }
-            Self::Subject => "300 steps: a thing the model should draw by its name.",
+            Self::Subject => "300 large steps: a thing the model should draw by its name.",
         }
     }
 
@@ -50,8 +50,17 @@ impl Preset {
         (wish.steps, wish.learning_rate, wish.rank) = match self {
             Self::QuickLook => (100, usual.learning_rate, 8),
             Self::Style => (200, 0.5 * usual.learning_rate, 16),
-            Self::Subject => (300, usual.learning_rate, 16),
+            Self::Subject => (300, 1e-2, 48),
         };
+        // What taught windmills best (docs/finetune.md).
+        let all = TuneWish::LAYERS.map(str::to_owned).to_vec();
+        (wish.batch, wish.layers, wish.caption_drop, wish.prior) = match self {
+            Self::Subject => (12, all, 0.0, 0.25),
+            Self::QuickLook | Self::Style => {
+                (usual.batch, usual.layers, usual.caption_drop, usual.prior)
+            }
+        };
+        (wish.alpha, wish.views) = (None, usual.views);
         wish.save_every = (wish.steps / 6).max(10);
     }
 

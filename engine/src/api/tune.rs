@@ -24,16 +24,29 @@ pub struct TuneWish {
     pub batch: usize,
     /// Rows of the thin matrices.
     pub rank: usize,
+    /// Numerator of the scale `alpha / rank`; the rank when `None`.
+    pub alpha: Option<f32>,
+    /// Parts of the names of layers that learn, of [`TuneWish::LAYERS`].
+    pub layers: Vec<String>,
     /// Learning rate.
     pub learning_rate: f32,
     /// Largest share of bits flipped per scale (bitwise self-correction).
     pub flip_strength: f32,
+    /// Views of each picture that are learned beside it, a little larger and cut to one side.
+    pub views: usize,
+    /// Chance that a caption is replaced by "no text".
+    pub caption_drop: f32,
     /// Share of pictures that the model drew itself, so that it does not forget.
     pub prior: f32,
     /// Seed of everything random.
     pub seed: u64,
     /// Updates between samples.
     pub save_every: u64,
+}
+
+impl TuneWish {
+    /// Parts of the names of self attention, attention to the text and feed-forward layers.
+    pub const LAYERS: [&str; 3] = ["sa.", "ca.", "ffn."];
 }
 
 impl Default for TuneWish {
@@ -46,8 +59,15 @@ impl Default for TuneWish {
             steps: 300,
             batch: 8,
             rank: 16,
+            alpha: None,
+            layers: Self::LAYERS[1..]
+                .iter()
+                .map(|&part| part.to_owned())
+                .collect(),
             learning_rate: 2e-3,
             flip_strength: 0.2,
+            views: 4,
+            caption_drop: 0.1,
             prior: 0.3,
             seed: 1,
             save_every: 50,

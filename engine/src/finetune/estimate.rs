@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::batch::{Teacher, learn};
 use super::examples::Example;
 use super::{FinetuneConfig, tuned_replicas};
-use crate::api::{DeviceKind, EngineError, MemoryNeed, TuneRates, bytes_text};
+use crate::api::{DeviceKind, EngineError, MemoryNeed, TuneRates, TuneWish, bytes_text};
 use crate::device::OpenDevice;
 use crate::generate::Bundle;
 use crate::memory::{self, Teaching};
@@ -120,10 +120,12 @@ pub fn available(bundle: &Bundle, device: &OpenDevice) -> Option<u64> {
 pub fn rates(bundle: &Bundle, device: &OpenDevice) -> Result<TuneRates, EngineError> {
     let schedule = ScaleSchedule::nearest(1.0, bundle.info.scale_count)?;
     let free = available(bundle, device);
+    // Additions to all layers: fewer take less.
     let bytes = |rank: usize, batch: usize, by_block: bool| {
         let config = FinetuneConfig {
             rank,
             batch,
+            layers: TuneWish::LAYERS.map(str::to_owned).to_vec(),
             by_block: Some(by_block),
             ..FinetuneConfig::default()
         };
