@@ -30,6 +30,8 @@ pub enum Command {
     SetCfg(f32),
     /// Change how loosely bits are drawn.
     SetTau(f32),
+    /// Change how different pictures of one prompt may be, 0 to 1.
+    SetVariety(f32),
     /// Hold this seed.
     SetSeed(u64),
     /// Whether every picture gets a new seed.

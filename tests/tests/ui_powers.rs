@@ -8,8 +8,8 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{Event, Modifiers, PointerButton, pos2};
-use egui_kittest::kittest::Queryable as _;
+use eframe::egui::{self, Event, Modifiers, PointerButton, pos2};
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use infinity::recipe::read_recipe;
 use infinity::state::{Bond, Saved};
 use infinity_engine::api::{GenerateSpec, JobId, Source, Task};
@@ -224,6 +224,16 @@ fn settings_differ_from_scale_to_scale() {
         (spec.detail_prompt.as_str(), spec.detail_from),
         ("in oil", 3)
     );
+    assert_eq!(spec.certainty, None);
+    desk.harness
+        .get_all_by_label("Variety")
+        .find(|node| node.accesskit_node().role() == egui::Role::Slider)
+        .expect("a slider")
+        .set_value_accesskit(75.0);
+    desk.harness.run();
+    let (_, spec) = desk.draw();
+    let certainty = spec.certainty.unwrap();
+    assert!((certainty - 0.85).abs() < 1e-3, "{certainty}");
     let curve = desk.harness.get_by_label("Looseness per scale").rect();
     let at = pos2(curve.left() + 3.0, curve.top() + 1.0);
     for pressed in [true, false] {

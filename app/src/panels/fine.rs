@@ -52,6 +52,18 @@ pub fn ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
                     let first = tau.first().copied().unwrap_or(0.5);
                     commands.push(Command::SetTauCurve(vec![first]));
                 }
+                let mut percent = 100.0 * spec.variety();
+                ui.label(theme::caption_text(ui, "Variety"));
+                ui.spacing_mut().slider_width = (ui.available_width() - 60.0).max(40.0);
+                let slider = egui::Slider::new(&mut percent, 0.0..=100.0)
+                    .step_by(5.0)
+                    .suffix(" %");
+                let slider = ui.add(slider).on_hover_text(
+                    "How different the pictures of one prompt are: where the model is too sure, it is made to doubt.",
+                );
+                if slider.accessible_name("Variety").changed() {
+                    commands.push(Command::SetVariety(percent / 100.0));
+                }
             });
         });
         ui.vertical(|ui| detail_ui(ui, state, count, commands));

@@ -305,10 +305,11 @@ impl Prompt {
                 }
                 let fine = Disclosure {
                     name: "By scale",
-                    help: "Guidance, looseness and LoRAs scale by scale, and another prompt for the details.",
+                    help: "Guidance, looseness and LoRAs scale by scale, variety, and another prompt for the details.",
                     open: state.settings.fine_open,
                     in_use: spec.cfg.len() > 1
                         || spec.tau.len() > 1
+                        || spec.certainty.is_some()
                         || !spec.detail_prompt.trim().is_empty()
                         || spec.loras.iter().any(|lora| !lora.by_scale.is_empty()),
                 };

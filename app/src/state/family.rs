@@ -86,6 +86,7 @@ fn changes(old: &GenerateSpec, new: &GenerateSpec) -> Vec<String> {
     add(old.seed != new.seed, "seed");
     add(old.cfg != new.cfg, "guidance");
     add(old.tau != new.tau, "looseness");
+    add(old.certainty != new.certainty, "variety");
     add(old.loras != new.loras, "LoRAs");
     list
 }

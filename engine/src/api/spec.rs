@@ -152,7 +152,22 @@ fn default_cfg_layers() -> Vec<i32> {
     vec![0]
 }
 
+/// How far below 1 certainty goes where variety is at its most.
+const MOST_DOUBT: f32 = 0.2;
+
 impl GenerateSpec {
+    /// How different the pictures of one prompt may be, 0 to 1: [`certainty`](Self::certainty) from none down to 0.8.
+    pub fn variety(&self) -> f32 {
+        let doubt = 1.0 - self.certainty.unwrap_or(1.0);
+        (doubt / MOST_DOUBT).clamp(0.0, 1.0)
+    }
+
+    /// Sets it.
+    pub fn set_variety(&mut self, variety: f32) {
+        let variety = variety.clamp(0.0, 1.0);
+        self.certainty = (variety > 0.0).then_some(1.0 - MOST_DOUBT * variety);
+    }
+
     /// A square picture of `prompt` with the usual settings.
     pub fn new(prompt: impl Into<String>, seed: u64) -> Self {
         Self {

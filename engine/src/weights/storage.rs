@@ -18,7 +18,9 @@ pub fn stored<const D: usize>(x: Tensor<D>, storage: Storage) -> Tensor<D> {
     let last = x.dims().last().copied().unwrap_or(0);
     match storage {
         Storage::Single => x,
-        Storage::Eight if last.is_multiple_of(BLOCK.into()) => x.quantize_dynamic(&scheme()),
+        Storage::Eight if last.is_multiple_of(BLOCK.into()) => {
+            stored_on_processor(&x).unwrap_or_else(|| x.quantize_dynamic(&scheme()))
+        }
         Storage::Half | Storage::Eight => x.cast(DType::F16),
     }
 }
@@ -47,9 +49,7 @@ pub(super) fn stored_matrix(
             Tensor::from_data(TensorData::new(values, shape), device)
         }
         (Values::Single(values), Storage::Eight) if shape[1].is_multiple_of(BLOCK.into()) => {
-            let (values, scales) = in_eight_bits(&values);
-            let data = TensorData::quantized(values, shape, scheme(), &scales, None);
-            Tensor::from_data(data, device)
+            in_eight_bits(&values, shape, device)
         }
         (Values::Single(values), Storage::Half | Storage::Eight) => {
             halved(Vec::from_f32_slice(&values))
@@ -57,8 +57,18 @@ pub(super) fn stored_matrix(
     }
 }
 
-/// What `quantize_dynamic` makes, by whole blocks.
-fn in_eight_bits(values: &[f32]) -> (Vec<i8>, Vec<f32>) {
+/// What `quantize_dynamic` makes, where that asks for the block of every single value.
+fn stored_on_processor<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+    let device = x.device();
+    if device.clone().without_autodiff() != Device::flex() {
+        return None;
+    }
+    let values = x.try_to_vec_as::<f32>().ok()?;
+    Some(in_eight_bits(&values, x.dims(), &device))
+}
+
+/// `values` in eight bits, made by whole blocks.
+fn in_eight_bits<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
     let blocks = values.as_chunks::<{ BLOCK as usize }>().0;
     let one = |block: &[f32; BLOCK as usize]| {
         let most = block
@@ -71,8 +81,10 @@ fn in_eight_bits(values: &[f32]) -> (Vec<i8>, Vec<f32>) {
         let values = block.map(|value| round(value * parts));
         (values, scale)
     };
-    let (values, scales): (Vec<[i8; BLOCK as usize]>, Vec<f32>) = blocks.iter().map(one).unzip();
-    (values.into_flattened(), scales)
+    let blocks = blocks.par_iter().with_min_len(1024);
+    let (values, scales): (Vec<[i8; BLOCK as usize]>, Vec<f32>) = blocks.map(one).unzip();
+    let data = TensorData::quantized(values.into_flattened(), shape, scheme(), &scales, None);
+    Tensor::from_data(data, device)
 }
 
 /// `x` as numbers of `dtype`, however it is kept.
@@ -85,7 +97,7 @@ pub fn widened<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
 }
 
 /// What `dequantize` gives, which asks for the block of every single value: here blocks are taken whole, by all cores.
-/// A starter's picture with all in eight bits takes MEASURED.
+/// `draw --weights eight` takes 0.33 s for a picture of the starter where it took 0.7 s (two cores, AVX-512).
 fn widened_on_processor<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
     let device = x.device();
     if device.clone().without_autodiff() != Device::flex() {
@@ -132,7 +144,7 @@ mod tests {
             .collect();
         let data = TensorData::new(values.clone(), [3, 64]);
         let whole = Tensor::<2>::from_data(data, &Device::flex());
-        let kept = stored(whole.clone(), Storage::Eight);
+        let kept = whole.clone().quantize_dynamic(&scheme());
         assert!(matches!(kept.dtype(), DType::QFloat(_)));
         let again: Vec<f32> = widened(kept.clone(), DType::F32).try_into_vec_as().unwrap();
         for (index, (a, b)) in values.iter().zip(&again).enumerate() {
@@ -141,15 +153,15 @@ mod tests {
             assert!((a - b).abs() <= 0.51 * step, "{index}: {a} {b}");
         }
         // Made by whole blocks, it is the same.
-        let made = stored_matrix(
-            Values::Single(values.clone()),
-            [3, 64],
-            Storage::Eight,
-            &Device::flex(),
-        );
-        assert_eq!(made.dtype(), kept.dtype());
-        let made: Vec<f32> = widened(made, DType::F32).try_into_vec_as().unwrap();
-        assert!(made == again);
+        let single = Values::Single(values.clone());
+        for made in [
+            stored_matrix(single, [3, 64], Storage::Eight, &Device::flex()),
+            stored(whole.clone(), Storage::Eight),
+        ] {
+            assert_eq!(made.dtype(), kept.dtype());
+            let made: Vec<f32> = widened(made, DType::F32).try_into_vec_as().unwrap();
+            assert!(made == again);
+        }
         // The slow way back gives the same.
         let slowly: Vec<f32> = kept.clone().dequantize().try_into_vec_as().unwrap();
         assert!(widened_on_processor(&kept).is_some() && slowly == again);
