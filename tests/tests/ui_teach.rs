@@ -29,8 +29,8 @@ fn a_folder_of_pictures_is_taught_and_used() {
     desk.assert_sees("9 pictures, 9 with words");
     desk.assert_sees("tiny.png");
     desk.assert_sees("640×480 → 128×128, 25 % cut");
-    // 300 steps of 8 pictures at 0.05 s.
-    desk.assert_sees("About 2 min 0 s and 132 MB of 200 MB memory");
+    // 300 steps of 12 pictures at 0.05 s.
+    desk.assert_sees("About 3 min 0 s and 175 MB of 200 MB memory");
     desk.assert_sees("Memory 43 MB of 16.0 GB");
     desk.click("Quick look");
     desk.click("Teach");
@@ -99,7 +99,7 @@ fn what_is_set_is_what_is_taught() {
     let (job, _) = desk.engine.task().unwrap();
     desk.engine.find_pictures(job, 9);
     desk.harness.run();
-    desk.click("Subject");
+    // It begins as Subject.
     desk.click("More");
     for text in ["Alpha", "Layers", "Views", "Captions left out"] {
         desk.assert_sees(text);

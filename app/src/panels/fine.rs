@@ -52,12 +52,14 @@ pub fn ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
                     let first = tau.first().copied().unwrap_or(0.5);
                     commands.push(Command::SetTauCurve(vec![first]));
                 }
-                let mut percent = 100.0 * spec.variety();
-                ui.label(theme::caption_text(ui, "Variety"));
-                ui.spacing_mut().slider_width = (ui.available_width() - 60.0).max(40.0);
+                // Whole, or the slider's step would move it every frame.
+                let mut percent = (100.0 * spec.variety()).round();
+                ui.label(theme::caption_text(ui, format!("Variety {percent:.0} %")));
+                ui.spacing_mut().slider_width = ui.available_width().clamp(40.0, 160.0);
+                ui.spacing_mut().interact_size.y = 18.0;
                 let slider = egui::Slider::new(&mut percent, 0.0..=100.0)
                     .step_by(5.0)
-                    .suffix(" %");
+                    .show_value(false);
                 let slider = ui.add(slider).on_hover_text(
                     "How different the pictures of one prompt are: where the model is too sure, it is made to doubt.",
                 );

@@ -146,7 +146,7 @@ impl Lesson {
 }
 
 /// All about teaching.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Teach {
     /// Whether the window shows it.
     pub open: bool,
@@ -158,6 +158,21 @@ pub struct Teach {
     pub found: Option<Found>,
     /// The last teaching job.
     pub lesson: Option<Lesson>,
+}
+
+impl Default for Teach {
+    /// Nothing yet, set to learn a thing.
+    fn default() -> Self {
+        let mut wish = TuneWish::default();
+        Preset::Subject.set(&mut wish);
+        Self {
+            open: false,
+            wish,
+            looking: None,
+            found: None,
+            lesson: None,
+        }
+    }
 }
 
 impl Teach {
