@@ -84,6 +84,16 @@ fn what_is_computed_beforehand_is_what_it_takes() {
         "half precision saves {blocks} bytes"
     );
     drop(half);
+    let before_eight = COUNTER.current_usage() as u64;
+    halved.weights = WeightStorage::Eight;
+    let eight = Bundle::open(&starter(), &halved).unwrap();
+    let took = COUNTER.current_usage() as u64 - before_eight;
+    assert!(
+        took < both - single - sizes.weights[0] / 2,
+        "eight bits take {took} bytes, half precision {}",
+        both - single
+    );
+    drop(eight);
     for scales in [5, 7, 9] {
         let mut spec = GenerateSpec::new("blue sea, a red boat", 1);
         spec.scale_count = Some(scales);
