@@ -109,7 +109,7 @@ fn bits_of(word: usize, d: usize) -> impl Iterator<Item = u8> {
 }
 
 /// The word at which the sum of probabilities passes `lot`, of those that `rule` leaves: the likeliest `top_k`, without
-/// the unlikeliest that hold `1 - top_p` together. Guidance makes noise of words that are next to impossible.
+/// the unlikeliest that hold `1 - top_p` together.
 fn draw_word(logits: &[f32], lot: f64, rule: Rule) -> usize {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |word: usize| f64::from((logits[word] - top).exp());

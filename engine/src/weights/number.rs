@@ -166,3 +166,42 @@ pub(super) fn read_f32(
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bad_value_is_found_wherever_it_is() {
+        for count in [1, 4095, 4096, 4097, 9001] {
+            let mut single: Vec<f32> = (0..count).map(|i| i as f32 - 7.5).collect();
+            let half = |single: &[f32]| {
+                Values::Half(Vec::from_iter(single.iter().map(|&v| f16::from_f32(v))))
+            };
+            assert_eq!(half(&single).not_finite(), None);
+            assert_eq!(Values::Single(single.clone()).not_finite(), None);
+            for (at, bad) in [(count - 1, f32::NAN), (count / 2, f32::NEG_INFINITY)] {
+                single[at] = bad;
+                let slowly = single.iter().position(|value| !value.is_finite());
+                assert_eq!(half(&single).not_finite(), slowly);
+                assert_eq!(Values::Single(single.clone()).not_finite(), slowly);
+            }
+        }
+    }
+
+    #[test]
+    fn halves_are_read_as_they_are() {
+        let values: Vec<f16> = (0..1025)
+            .map(|i| f16::from_f32(0.37 * i as f32 - 90.0))
+            .collect();
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        assert_eq!(read_f16(&mut &bytes[..], 1025).unwrap(), values);
+        let wide: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
+        let read = read_f32(&mut &bytes[..], NumberType::F16, 1025).unwrap();
+        assert_eq!(read, wide);
+        assert!(read_f16(&mut &bytes[..], 1026).is_err());
+    }
+}
