@@ -83,7 +83,11 @@ fn in_eight_bits<const D: usize>(values: &[f32], shape: [usize; D], device: &Dev
     };
     let blocks = blocks.par_iter().with_min_len(1024);
     let (values, scales): (Vec<[i8; BLOCK as usize]>, Vec<f32>) = blocks.map(one).unzip();
-    let data = TensorData::quantized(values.into_flattened(), shape, scheme(), &scales, None);
+    // Values, then scales, without the room that bytes which grow would keep.
+    let mut bytes = Vec::with_capacity(values.len() * BLOCK as usize + size_of_val(&scales[..]));
+    bytes.extend_from_slice(bytemuck::cast_slice(&values));
+    bytes.extend_from_slice(bytemuck::cast_slice(&scales));
+    let data = TensorData::from_bytes_vec(bytes, shape, DType::QFloat(scheme()));
     Tensor::from_data(data, device)
 }
 
