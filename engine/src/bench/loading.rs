@@ -101,15 +101,12 @@ fn load(
         });
         let begun = Instant::now();
         let mut network = Transformer::new(config, &device.device, usize::MAX);
-        let file = WeightFile::open(path)?;
         let kept = |name: &str| storage.only_if(ModelConfig::is_in_block(name));
-        let loaded = load_as(
-            &mut network,
-            &file,
-            &KeyMap::published(),
-            &device.device,
-            kept,
-        );
+        // Whatever comes of it, the watcher is told to stop.
+        let loaded = WeightFile::open(path).and_then(|file| {
+            let names = KeyMap::published();
+            load_as(&mut network, &file, &names, &device.device, kept)
+        });
         let secs = begun.elapsed().as_secs_f32();
         is_done.store(true, Ordering::Relaxed);
         let most = watch.join().unwrap_or(0);
