@@ -202,6 +202,7 @@ impl FinetuneConfig {
             first_scales: Vec::new(),
             finish: 0.0,
             finish_from: 0,
+            contradict: 0.0,
             recolour: 0.0,
             scribble: 0.0,
         };

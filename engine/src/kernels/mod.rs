@@ -1,11 +1,13 @@
-//! Operations written by hand for the processor: what training and drawing spend their time on.
+//! Operations written by hand: what training and drawing spend their time on.
 //!
-//! Every function here returns `None` where it does not apply: another device, a processor with neither AVX2 nor
-//! AVX-512 and its bf16 products, or switched off. The caller then goes on with the same formula in
+//! For processors in vector instructions (`x86`), with gradients; for graphics devices in WGSL (`wgsl`), without.
+//! Every function here returns `None` where it does not apply: a processor with neither AVX2 nor AVX-512 and its bf16
+//! products, gradients on a graphics device, or switched off. The caller then goes on with the same formula in
 //! tensor operations, which is the definition. Tests compare the two at odd sizes, values and gradients.
 
 #[cfg(test)]
 mod tests;
+mod wgsl;
 #[cfg(target_arch = "x86_64")]
 #[expect(
     unsafe_code,
@@ -162,8 +164,7 @@ mod here {
         Tensor::zeros([1], like)
     }
 
-    /// `x Wᵀ + b`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`.
-    pub fn linear<const D: usize>(
+    pub(super) fn linear<const D: usize>(
         x: &Tensor<D>,
         weight: &Tensor<2>,
         bias: Option<&Tensor<1>>,
@@ -177,10 +178,7 @@ mod here {
         }))
     }
 
-    /// Square convolution of stride 1 that keeps the size; `double` repeats every value 2×2 before it.
-    ///
-    /// `x` `[B, in, h, w]`, `weight` `[out, in, side, side]` with an odd side, `bias` `[out]`.
-    pub fn conv(
+    pub(super) fn conv(
         x: &Tensor<4>,
         weight: &Tensor<4>,
         bias: &Tensor<1>,
@@ -193,8 +191,7 @@ mod here {
         }))
     }
 
-    /// Group normalisation of `[B, C, h, w]`, scale and shift `[C]`, then `SiLU`.
-    pub fn group_norm_silu(
+    pub(super) fn group_norm_silu(
         x: &Tensor<4>,
         groups: usize,
         scale: &Tensor<1>,
@@ -208,8 +205,7 @@ mod here {
         }))
     }
 
-    /// Layer normalisation of `[R, L, C]`, then `normal * (plus + scale) + shift`; both `[R or 1, 1, C]`.
-    pub fn layer_norm(
+    pub(super) fn layer_norm(
         x: &Tensor<3>,
         scale: &Tensor<3>,
         shift: &Tensor<3>,
@@ -223,8 +219,7 @@ mod here {
         }))
     }
 
-    /// GELU in its tanh form.
-    pub fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+    pub(super) fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
         let device = x.device();
         applies(x)?;
         let (x, nothing) = (x.clone(), nothing(&device));
@@ -232,17 +227,17 @@ mod here {
         Some(by_set!(set => apply(x, nothing, also, set::pointwise::Gelu)))
     }
 
-    /// `x + gate * branch`: `[R, L, C]`, the gate `[R, 1, C]`.
-    pub fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
+    pub(super) fn gated_sum(
+        x: &Tensor<3>,
+        branch: &Tensor<3>,
+        gate: &Tensor<3>,
+    ) -> Option<Tensor<3>> {
         applies(x)?;
         let (x, branch, gate) = (x.clone(), branch.clone(), gate.clone());
         Some(by_set!(set => apply(x, branch, gate, set::pointwise::GatedSum)))
     }
 
-    /// Heads of `qkv` `[B, L, 3C]`, queries and keys brought to a length and turned: `[3, B, N, L, D]`.
-    ///
-    /// `lengths` are the logarithms of the queries' lengths `[1, N, 1, 1]`, `turns` cosines and sines `[L, D/2]`.
-    pub fn turn(
+    pub(super) fn turn(
         qkv: &Tensor<3>,
         lengths: &Tensor<4>,
         turns: &Arc<[Vec<f32>; 2]>,
@@ -254,8 +249,7 @@ mod here {
         Some(by_set!(set => apply(qkv, lengths, nothing, set::turn::Turn { heads, turns })))
     }
 
-    /// Attention of queries `[B, N, L, D]` to the first keys and values `[B, N, S, D]` they may see: `[B, L, C]`.
-    pub fn attend(
+    pub(super) fn attend(
         query: &Tensor<4>,
         key: &Tensor<4>,
         value: &Tensor<4>,
@@ -270,8 +264,7 @@ mod here {
         }))
     }
 
-    /// Attention of scaled queries `[B, L, C]` to texts `[B, T, 2C]`, keys and values side by side, of `lens` tokens.
-    pub fn cross_attention(
+    pub(super) fn cross_attention(
         query: &Tensor<3>,
         text: &Tensor<3>,
         heads: usize,
@@ -290,13 +283,12 @@ mod here {
 
 /// Other processors have no operations of their own yet.
 #[cfg(not(target_arch = "x86_64"))]
-#[expect(missing_docs, reason = "the same functions, documented above")]
 mod here {
     use super::{Arc, Sight, Tensor};
 
     macro_rules! none {
         ($($name:ident<$($d:ident),*>($($argument:ty),*) -> $result:ty;)*) => {
-            $(pub fn $name<$(const $d: usize),*>($(_: $argument),*) -> Option<$result> { None })*
+            $(pub(super) fn $name<$(const $d: usize),*>($(_: $argument),*) -> Option<$result> { None })*
         };
     }
 
@@ -313,6 +305,91 @@ mod here {
     }
 }
 
-pub use here::{
-    attend, conv, cross_attention, gated_sum, gelu_tanh, group_norm_silu, layer_norm, linear, turn,
-};
+/// `x Wᵀ + b`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`.
+pub fn linear<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+) -> Option<Tensor<D>> {
+    here::linear(x, weight, bias)
+}
+
+/// Square convolution of stride 1 that keeps the size; `double` repeats every value 2×2 before it.
+///
+/// `x` `[B, in, h, w]`, `weight` `[out, in, side, side]` with an odd side, `bias` `[out]`.
+pub fn conv(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: &Tensor<1>,
+    double: bool,
+) -> Option<Tensor<4>> {
+    here::conv(x, weight, bias, double)
+}
+
+/// Group normalisation of `[B, C, h, w]`, scale and shift `[C]`, then `SiLU`.
+pub fn group_norm_silu(
+    x: &Tensor<4>,
+    groups: usize,
+    scale: &Tensor<1>,
+    shift: &Tensor<1>,
+    epsilon: f32,
+) -> Option<Tensor<4>> {
+    here::group_norm_silu(x, groups, scale, shift, epsilon)
+        .or_else(|| wgsl::group_norm_silu(x, groups, scale, shift, epsilon))
+}
+
+/// Layer normalisation of `[R, L, C]`, then `normal * (plus + scale) + shift`; both `[R or 1, 1, C]`.
+pub fn layer_norm(
+    x: &Tensor<3>,
+    scale: &Tensor<3>,
+    shift: &Tensor<3>,
+    plus: f32,
+    epsilon: f32,
+) -> Option<Tensor<3>> {
+    here::layer_norm(x, scale, shift, plus, epsilon)
+        .or_else(|| wgsl::layer_norm(x, scale, shift, plus, epsilon))
+}
+
+/// GELU in its tanh form.
+pub fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+    here::gelu_tanh(x).or_else(|| wgsl::gelu_tanh(x))
+}
+
+/// `x + gate * branch`: `[R, L, C]`, the gate `[R, 1, C]`.
+pub fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
+    here::gated_sum(x, branch, gate).or_else(|| wgsl::gated_sum(x, branch, gate))
+}
+
+/// Heads of `qkv` `[B, L, 3C]`, queries and keys brought to a length and turned: `[3, B, N, L, D]`.
+///
+/// `lengths` are the logarithms of the queries' lengths `[1, N, 1, 1]`, `turns` cosines and sines `[L, D/2]`, and
+/// `device_turns` the same side by side on the device, `[L, D/2, 2]`.
+pub fn turn(
+    qkv: &Tensor<3>,
+    lengths: &Tensor<4>,
+    turns: &Arc<[Vec<f32>; 2]>,
+    device_turns: &Tensor<3>,
+) -> Option<Tensor<5>> {
+    here::turn(qkv, lengths, turns).or_else(|| wgsl::turn(qkv, lengths, device_turns))
+}
+
+/// Attention of queries `[B, N, L, D]` to the first keys and values `[B, N, S, D]` they may see: `[B, L, C]`.
+pub fn attend(
+    query: &Tensor<4>,
+    key: &Tensor<4>,
+    value: &Tensor<4>,
+    sights: &Arc<[Sight]>,
+) -> Option<Tensor<3>> {
+    here::attend(query, key, value, sights).or_else(|| wgsl::attend(query, key, value, sights))
+}
+
+/// Attention of scaled queries `[B, L, C]` to texts `[B, T, 2C]`, keys and values side by side, of `lens` tokens.
+pub fn cross_attention(
+    query: &Tensor<3>,
+    text: &Tensor<3>,
+    heads: usize,
+    lens: &Arc<[usize]>,
+) -> Option<Tensor<3>> {
+    here::cross_attention(query, text, heads, lens)
+        .or_else(|| wgsl::cross_attention(query, text, heads, lens))
+}

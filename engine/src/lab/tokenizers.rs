@@ -64,6 +64,7 @@ pub(super) fn tokenizer(
             first_scales: Vec::new(),
             finish: 0.0,
             finish_from: 0,
+            contradict: 0.0,
             ratios: vec![1.0],
             learning_rate: [2e-3, 2e-5],
             recolour: 0.0,

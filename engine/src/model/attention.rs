@@ -116,7 +116,7 @@ pub fn attend(
 }
 
 /// `[B, L, C]` as heads `[B, N, L, D]`.
-pub(super) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, length, width] = x.dims();
     x.reshape([batch, length, heads, width / heads])
         .swap_dims(1, 2)
@@ -131,7 +131,7 @@ pub(super) fn join_heads(x: Tensor<4>) -> Tensor<3> {
 /// Queries, keys and values, each `[B, N, L, D]`, of `qkv` `[B, L, 3C]`: unit queries and keys are
 /// turned by their place, queries brought to a length whose logarithm is in `lengths` `[1, N, 1, 1]`.
 pub(crate) fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -> [Tensor<4>; 3] {
-    if let Some(turned) = kernels::turn(&qkv, lengths, rope.turns()) {
+    if let Some(turned) = kernels::turn(&qkv, lengths, rope.turns(), rope.device_turns()) {
         return [0, 1, 2].map(|part| turned.clone().narrow(0, part, 1).squeeze_dim(0));
     }
     let (heads, width) = (lengths.dims()[1], qkv.dims()[2] / 3);

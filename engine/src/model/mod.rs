@@ -14,7 +14,7 @@ mod transformer;
 pub(crate) use attention::MOST_SCORES;
 pub use attention::{KvCache, Look, Mask, attend};
 #[cfg(test)]
-pub(crate) use attention::{mix, split_and_turn};
+pub(crate) use attention::{mix, split_and_turn, split_heads};
 pub use by_block::LowRankGradients;
 pub use config::ModelConfig;
 pub use rope2d::{Rope, angles, stretched};

@@ -19,6 +19,8 @@ pub struct Rope {
     swap: Tensor<4>,
     /// Cosines and sines of every pair of every token, `[L, D/2]`.
     turns: Arc<[Vec<f32>; 2]>,
+    /// The same on the device, side by side, `[L, D/2, 2]`.
+    device_turns: Tensor<3>,
 }
 
 /// Place of row or column `index` of `count` on an axis of `base` places, rounded half to even.
@@ -57,6 +59,7 @@ impl Rope {
             .collect();
         let turns = [f32::cos, f32::sin].map(|f| angles.iter().map(|&a| f(a)).collect());
         let tokens = 2 * angles.len() / head_width;
+        let side_by_side: Vec<f32> = angles.iter().flat_map(|&a| [a.cos(), a.sin()]).collect();
         let table = |f: fn(f32) -> f32| {
             let values: Vec<f32> = angles.iter().flat_map(|&a| [f(a), f(a)]).collect();
             Tensor::from_data(TensorData::new(values, [1, 1, tokens, head_width]), device)
@@ -75,6 +78,10 @@ impl Rope {
                 device,
             ),
             turns: Arc::new(turns),
+            device_turns: Tensor::from_data(
+                TensorData::new(side_by_side, [tokens, head_width / 2, 2]),
+                device,
+            ),
         }
     }
 
@@ -83,12 +90,18 @@ impl Rope {
         &self.turns
     }
 
+    /// The same on the device, side by side, `[L, D/2, 2]`.
+    pub(crate) fn device_turns(&self) -> &Tensor<3> {
+        &self.device_turns
+    }
+
     /// The tables of tokens `start..start + count`.
     pub fn narrow(&self, start: usize, count: usize) -> Self {
         Self {
             cos: self.cos.clone().narrow(2, start, count),
             sin: self.sin.clone().narrow(2, start, count),
             swap: self.swap.clone(),
+            device_turns: self.device_turns.clone().narrow(0, start, count),
             turns: Arc::new(self.turns.each_ref().map(|table| {
                 let half = self.swap.dims()[3] / 2;
                 table[start * half..(start + count) * half].to_vec()

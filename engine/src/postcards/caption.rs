@@ -47,6 +47,35 @@ impl Caption {
         };
         naming(postcard, named, &mut SplitMix64::stream(seed, 6))
     }
+
+    /// A regular caption whose colours are drawn by lot, never a held-out combination. For pictures that are
+    /// painted in other colours; `named` says that colours are not to be relied on.
+    pub fn in_wrong_colours(postcard: &Postcard, seed: u64) -> Self {
+        let mut rng = SplitMix64::stream(seed, 7);
+        let mut said = *postcard;
+        said.land_colour = rng.pick(said.land.colours());
+        if let Some(body) = &mut said.body {
+            body.colour = rng.pick(Colour::OF_BODIES);
+        }
+        if let Some(thing) = &mut said.thing {
+            let free: Vec<Colour> = Colour::OF_THINGS
+                .iter()
+                .copied()
+                .filter(|&colour| !Thing { colour, ..*thing }.is_held_out())
+                .collect();
+            thing.colour = rng.pick(&free);
+        }
+        let text = naming(&said, Named::all_of(&said), &mut rng).text;
+        Self {
+            text,
+            named: Named {
+                land_colour: false,
+                body_colour: false,
+                thing_colour: false,
+                ..Named::all_of(postcard)
+            },
+        }
+    }
 }
 
 /// The captions of `count` postcards of all splits, to train a text tokenizer on.
@@ -303,6 +332,21 @@ mod tests {
             }
             assert_eq!(caption, Caption::regular(&postcard, seed));
         }
+    }
+
+    #[test]
+    fn wrong_colours_are_never_a_held_out_combination() {
+        let mut purple_trees = 0;
+        let mut contradicted = 0;
+        for seed in 0..3000 {
+            let postcard = Postcard::sample(seed, Split::Train);
+            let Caption { text, named } = Caption::in_wrong_colours(&postcard, seed);
+            assert!(!named.land_colour && !named.body_colour && !named.thing_colour);
+            purple_trees += u32::from(text.contains("purple tree"));
+            contradicted += u32::from(!text.contains(postcard.land_colour.word()));
+        }
+        assert_eq!(purple_trees, 0);
+        assert!(contradicted > 1000, "{contradicted}");
     }
 
     #[test]

@@ -32,6 +32,11 @@ pub struct Phase {
     /// See `finish`.
     #[serde(default)]
     pub finish_from: usize,
+    /// Share of the finishing pictures whose caption names colours that they do not have
+    /// ([`Caption::in_wrong_colours`](crate::postcards::Caption::in_wrong_colours)): the last grids learn to trust
+    /// the first ones rather than a word.
+    #[serde(default)]
+    pub contradict: f32,
     /// Ratios of height to width, drawn evenly; one ratio per batch.
     pub ratios: Vec<f32>,
     /// Learning rate at the start and at the end.

@@ -100,7 +100,10 @@ pub fn make_batch(
         batch.plain.push(!recoloured && !scribbled);
         batch.images.push(image);
         let words = stream.bits(1 << 20 | index);
-        batch.captions.push(if finishing {
+        let contradicted = free.uniform(4) < f64::from(place.phase.contradict);
+        batch.captions.push(if finishing && contradicted {
+            Caption::in_wrong_colours(&card, words)
+        } else if finishing {
             Caption::without_colours(&card, words)
         } else {
             Caption::sample(&card, words)

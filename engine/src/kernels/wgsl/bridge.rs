@@ -1,0 +1,156 @@
+//! How a shader becomes an operation on burn tensors: launched among burn's own, on burn's memory and queue.
+
+use std::sync::Arc;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{Shape, Tensor};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::{ElemType, Scope, UIntKind, metadata::Info};
+use cubecl::prelude::{
+    AddressType, CubeDim, ExecutionMode, KernelDefinition, KernelId, KernelMetadata, KernelSettings,
+};
+use cubecl::server::{CubeCount, KernelArguments, MetadataBindingInfo};
+use cubecl::{CubeKernel, PrecompiledSource};
+
+/// A shader file with the constants that stand before it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::kernels) struct Shader {
+    /// File name without its end; with the constants, what tells shaders apart.
+    pub(in crate::kernels) name: &'static str,
+    /// The text.
+    pub(in crate::kernels) text: &'static str,
+    /// Names and values of constants that the text leaves open.
+    pub(in crate::kernels) constants: Vec<(&'static str, u32)>,
+}
+
+impl Shader {
+    /// The whole text.
+    pub(in crate::kernels) fn source(&self) -> String {
+        let constants = self.constants.iter();
+        let mut source: String = constants
+            .map(|(name, value)| format!("const {name}: u32 = {value}u;\n"))
+            .collect();
+        source.push_str(self.text);
+        source
+    }
+}
+
+impl KernelMetadata for Shader {
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>().info(self.clone())
+    }
+
+    fn address_type(&self) -> ElemType {
+        UIntKind::U32.into()
+    }
+}
+
+impl CubeKernel for Shader {
+    fn define(&self) -> KernelDefinition {
+        // Never compiled: the text stands in for it. The size of workgroups stands in the text as well.
+        let settings = KernelSettings::new(
+            CubeDim::new_1d(64).into(),
+            ExecutionMode::Checked,
+            AddressType::U32,
+        );
+        KernelDefinition {
+            body: Scope::root(settings.clone()),
+            settings,
+            info: Info::default(),
+        }
+    }
+
+    fn source(&self) -> Option<PrecompiledSource> {
+        Some(PrecompiledSource {
+            source: Self::source(self),
+            entrypoint_name: "main".to_owned(),
+            lang: "wgsl",
+        })
+    }
+}
+
+/// Launches of one shader that together fill one tensor.
+#[derive(Clone, Debug)]
+pub(in crate::kernels) struct Launches {
+    pub(in crate::kernels) shader: Shader,
+    /// How many of the tensors the shader binds; the rest are there because traits take a fixed number.
+    pub(in crate::kernels) inputs: usize,
+    /// Shape of the result.
+    pub(in crate::kernels) shape: Vec<usize>,
+    /// Workgroups and the words of `info`, of every launch.
+    pub(in crate::kernels) list: Vec<([u32; 3], Vec<u32>)>,
+}
+
+/// Backends that run shaders.
+#[backend_extension(Cube)]
+pub(in crate::kernels) trait Shaders: Backend {
+    fn run_shader(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        launches: Arc<Launches>,
+    ) -> FloatTensor<Self>;
+}
+
+impl Shaders for CubeBackend {
+    fn run_shader(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        launches: Arc<Launches>,
+    ) -> FloatTensor<Self> {
+        let inputs: Vec<CubeTensor> = [a, b, c, d]
+            .into_iter()
+            .take(launches.inputs)
+            .map(into_contiguous)
+            .collect();
+        let first = &inputs[0];
+        let shape = Shape::from(launches.shape.clone());
+        let (client, dtype) = (first.client.clone(), first.dtype);
+        let memory = client.empty(shape.num_elements() * dtype.size());
+        let result =
+            CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, memory, dtype);
+        for ([x, y, z], words) in &launches.list {
+            let buffers = inputs.iter().chain([&result]);
+            let buffers = buffers.map(|tensor| tensor.handle.clone().binding());
+            let arguments = KernelArguments::new()
+                .with_buffers(buffers.collect())
+                .with_info(MetadataBindingInfo::custom(packed(words)));
+            client.launch(
+                Box::new(launches.shader.clone()),
+                CubeCount::Static(*x, *y, *z),
+                arguments,
+            );
+        }
+        result
+    }
+}
+
+/// Words two by two, as they lie in memory; a uniform has a multiple of 16 bytes.
+fn packed(words: &[u32]) -> Vec<u64> {
+    let mut words = words.to_vec();
+    words.resize(words.len().next_multiple_of(4), 0);
+    let pairs = words.chunks_exact(2);
+    pairs
+        .map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32)
+        .collect()
+}
+
+/// Runs `launches` over tensors that all lie on one graphics device, without gradients.
+pub(in crate::kernels) fn run<const A: usize, const B: usize, const C: usize, const Y: usize>(
+    a: Tensor<A>,
+    b: Tensor<B>,
+    c: Tensor<C>,
+    d: Option<Tensor<3>>,
+    launches: Launches,
+) -> Tensor<Y> {
+    let [a, b, c] = [a.into_dispatch(), b.into_dispatch(), c.into_dispatch()];
+    let d = d.map_or_else(|| a.clone(), Tensor::into_dispatch);
+    let result = <Dispatch as Shaders>::run_shader(a, b, c, d, Arc::new(launches));
+    Tensor::from_dispatch(result)
+}

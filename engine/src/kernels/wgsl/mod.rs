@@ -1,0 +1,351 @@
+//! Operations written by hand for graphics devices, in WGSL (`engine/shaders`, one entry point per file).
+//!
+//! They are launched through burn's own queue and memory, so nothing waits for anything. They serve drawing: where a
+//! gradient is wanted, in values other than f32, and in the `fast` build, whose compiler takes no WGSL and fuses
+//! operations itself, the tensor operations that define them compute.
+
+mod bridge;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Tensor};
+
+use self::bridge::{Launches, Shader, run};
+use super::{PRECISION, Precision, Sight};
+
+/// Most workgroups in one direction.
+const MOST_GROUPS: u32 = 32_768;
+/// Values of a map that one workgroup sums.
+const PIECE: usize = 8192;
+/// Workgroup memory of the attention, in groups of four values; every device has 16 KB.
+const TILE_QUARTERS: usize = 512;
+/// Rows of a batch whose numbers of keys fit in one launch.
+const KEYS_AT_ONCE: usize = 64;
+
+macro_rules! shader {
+    ($name:literal, $constants:expr) => {
+        Shader {
+            name: $name,
+            text: include_str!(concat!("../../../shaders/", $name, ".wgsl")),
+            constants: $constants,
+        }
+    };
+}
+
+/// Whether shaders apply to a tensor.
+fn applies<const D: usize>(x: &Tensor<D>) -> bool {
+    let device = x.device();
+    !cfg!(feature = "fast")
+        && PRECISION.get() != Precision::Off
+        && x.dtype() == DType::F32
+        && !x.dims().contains(&0)
+        && !device.is_autodiff()
+        && device != Device::flex()
+}
+
+/// Workgroups in two directions for `count` of them, and the width of a row.
+fn grid(count: usize) -> ([u32; 3], u32) {
+    let row = (count as u32).min(MOST_GROUPS);
+    ([row, (count as u32).div_ceil(row), 1], row)
+}
+
+/// Workgroups of 256 for `count` values, one each.
+fn value_grid(count: usize) -> ([u32; 3], u32) {
+    let (groups, row) = grid(count.div_ceil(256));
+    (groups, row * 256)
+}
+
+/// See [`kernels::gelu_tanh`](super::gelu_tanh).
+pub(super) fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+    if !applies(x) {
+        return None;
+    }
+    let count = x.shape().num_elements();
+    let (groups, row) = value_grid(count);
+    let launches = Launches {
+        shader: shader!("gelu", Vec::new()),
+        inputs: 1,
+        shape: x.dims().to_vec(),
+        list: vec![(groups, vec![count as u32, row])],
+    };
+    Some(run(x.clone(), x.clone(), x.clone(), None, launches))
+}
+
+/// See [`kernels::gated_sum`](super::gated_sum).
+pub(super) fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
+    let [rows, length, width] = x.dims();
+    if !applies(x) || branch.dims() != x.dims() || gate.dims() != [rows, 1, width] {
+        return None;
+    }
+    let count = rows * length * width;
+    let (groups, row) = value_grid(count);
+    let plane = length * width;
+    let info = vec![count as u32, row, width as u32, plane as u32];
+    let launches = Launches {
+        shader: shader!("gated_sum", Vec::new()),
+        inputs: 3,
+        shape: x.dims().to_vec(),
+        list: vec![(groups, info)],
+    };
+    Some(run(x.clone(), branch.clone(), gate.clone(), None, launches))
+}
+
+/// See [`kernels::layer_norm`](super::layer_norm).
+pub(super) fn layer_norm(
+    x: &Tensor<3>,
+    scale: &Tensor<3>,
+    shift: &Tensor<3>,
+    plus: f32,
+    epsilon: f32,
+) -> Option<Tensor<3>> {
+    let [rows, length, width] = x.dims();
+    let step = |of: &Tensor<3>| match of.dims() {
+        [1, 1, own] if own == width => Some(0),
+        [own_rows, 1, own] if own == width && own_rows == rows => Some(width as u32),
+        _ => None,
+    };
+    if !applies(x) {
+        return None;
+    }
+    let (scale_step, shift_step) = (step(scale)?, step(shift)?);
+    let tokens = rows * length;
+    let (groups, row) = grid(tokens);
+    let info = vec![
+        tokens as u32,
+        width as u32,
+        length as u32,
+        scale_step,
+        shift_step,
+        row,
+        plus.to_bits(),
+        epsilon.to_bits(),
+    ];
+    let launches = Launches {
+        shader: shader!("layer_norm", Vec::new()),
+        inputs: 3,
+        shape: x.dims().to_vec(),
+        list: vec![(groups, info)],
+    };
+    Some(run(x.clone(), scale.clone(), shift.clone(), None, launches))
+}
+
+/// See [`kernels::turn`](super::turn); `turns` are cosines and sines side by side, `[L, D/2, 2]`.
+pub(super) fn turn(qkv: &Tensor<3>, lengths: &Tensor<4>, turns: &Tensor<3>) -> Option<Tensor<5>> {
+    let [batch, length, width] = qkv.dims();
+    let heads = lengths.dims()[1];
+    let half = width / 3 / heads / 2;
+    if !applies(qkv) || half == 0 || 64 % half != 0 || batch as u32 > MOST_GROUPS {
+        return None;
+    }
+    let groups = [
+        length as u32,
+        batch as u32,
+        heads.div_ceil(64 / half) as u32,
+    ];
+    let info = vec![batch as u32, length as u32, heads as u32, 0];
+    let launches = Launches {
+        shader: shader!("turn", vec![("HALF", half as u32)]),
+        inputs: 3,
+        shape: vec![3, batch, heads, length, 2 * half],
+        list: vec![(groups, info)],
+    };
+    Some(run(
+        qkv.clone(),
+        lengths.clone(),
+        turns.clone(),
+        None,
+        launches,
+    ))
+}
+
+/// Where queries, keys and values lie, in values.
+struct Places {
+    rows: usize,
+    heads: usize,
+    head_width: usize,
+    /// Steps of queries: row, head, place.
+    query: [usize; 3],
+    /// Steps of keys and of values.
+    key: [usize; 3],
+    /// Where values start behind keys.
+    value_start: usize,
+    /// Queries of a row.
+    length: usize,
+}
+
+impl Places {
+    /// Launches for `queries` that see `keys` of every row; `None` where heads do not divide into fours.
+    fn launches(&self, sights: &[(std::ops::Range<usize>, Vec<usize>)]) -> Option<Launches> {
+        let quarters = self.head_width / 4;
+        if !self.head_width.is_multiple_of(4) || quarters == 0 || quarters > 64 {
+            return None;
+        }
+        let width = self.heads * self.head_width;
+        let mut list = Vec::new();
+        for (queries, keys) in sights {
+            for (part, keys) in keys.chunks(KEYS_AT_ONCE).enumerate() {
+                let groups = [
+                    queries.len().div_ceil(64) as u32,
+                    self.heads as u32,
+                    keys.len() as u32,
+                ];
+                let steps = [
+                    self.query[0],
+                    self.query[1],
+                    self.query[2],
+                    self.key[0],
+                    self.key[1],
+                    self.key[2],
+                    self.value_start,
+                    self.length * width,
+                    width,
+                ];
+                let mut info = vec![queries.len() as u32, queries.start as u32];
+                info.extend(steps.map(|step| (step / 4) as u32));
+                info.push((part * KEYS_AT_ONCE) as u32);
+                info.extend(keys.iter().map(|&keys| keys as u32));
+                info.resize(12 + KEYS_AT_ONCE, 0);
+                list.push((groups, info));
+            }
+        }
+        let tile = (TILE_QUARTERS / quarters).clamp(1, 32);
+        Some(Launches {
+            shader: shader!(
+                "attend",
+                vec![("QUARTERS", quarters as u32), ("TILE", tile as u32)]
+            ),
+            inputs: 3,
+            shape: vec![self.rows, self.length, width],
+            list,
+        })
+    }
+}
+
+/// See [`kernels::attend`](super::attend).
+pub(super) fn attend(
+    query: &Tensor<4>,
+    key: &Tensor<4>,
+    value: &Tensor<4>,
+    sights: &Arc<[Sight]>,
+) -> Option<Tensor<3>> {
+    let [rows, heads, length, head_width] = query.dims();
+    let places = key.dims()[2];
+    if !applies(query) || key.dtype() != DType::F32 || value.dims() != key.dims() {
+        return None;
+    }
+    let steps = |places| [heads * places * head_width, places * head_width, head_width];
+    let layout = Places {
+        rows,
+        heads,
+        head_width,
+        query: steps(length),
+        key: steps(places),
+        value_start: 0,
+        length,
+    };
+    // Neighbours that see the same keys go together.
+    let mut joined: Vec<(std::ops::Range<usize>, Vec<usize>)> = Vec::new();
+    for sight in sights.iter() {
+        match joined.last_mut() {
+            Some((queries, keys))
+                if keys.first() == Some(&sight.keys) && queries.end == sight.queries.start =>
+            {
+                queries.end = sight.queries.end;
+            }
+            _ => joined.push((sight.queries.clone(), vec![sight.keys; rows])),
+        }
+    }
+    let launches = layout.launches(&joined)?;
+    Some(run(
+        query.clone(),
+        key.clone(),
+        value.clone(),
+        None,
+        launches,
+    ))
+}
+
+/// See [`kernels::cross_attention`](super::cross_attention).
+pub(super) fn cross_attention(
+    query: &Tensor<3>,
+    text: &Tensor<3>,
+    heads: usize,
+    lens: &Arc<[usize]>,
+) -> Option<Tensor<3>> {
+    let [rows, length, width] = query.dims();
+    let tokens = text.dims()[1];
+    if !applies(query) || lens.len() != rows || lens.iter().any(|&len| len == 0 || len > tokens) {
+        return None;
+    }
+    let head_width = width / heads;
+    let layout = Places {
+        rows,
+        heads,
+        head_width,
+        query: [length * width, head_width, width],
+        key: [tokens * 2 * width, head_width, 2 * width],
+        value_start: width,
+        length,
+    };
+    let launches = layout.launches(&[(0..length, lens.to_vec())])?;
+    let text = text.clone();
+    Some(run(query.clone(), text.clone(), text, None, launches))
+}
+
+/// See [`kernels::group_norm_silu`](super::group_norm_silu).
+pub(super) fn group_norm_silu(
+    x: &Tensor<4>,
+    groups: usize,
+    scale: &Tensor<1>,
+    shift: &Tensor<1>,
+    epsilon: f32,
+) -> Option<Tensor<4>> {
+    let [batch, channels, height, width] = x.dims();
+    if !applies(x) || !channels.is_multiple_of(groups) || batch * groups > MOST_GROUPS as usize {
+        return None;
+    }
+    let plane = height * width;
+    let group = channels / groups * plane;
+    let pieces = group.div_ceil(PIECE);
+    let workgroups = [pieces as u32, (batch * groups) as u32, 1];
+    let sums: Tensor<3> = run(
+        x.clone(),
+        x.clone(),
+        x.clone(),
+        None,
+        Launches {
+            shader: shader!("group_sums", Vec::new()),
+            inputs: 1,
+            shape: vec![batch * groups, pieces, 2],
+            list: vec![(
+                workgroups,
+                vec![group as u32, PIECE as u32, pieces as u32, 0],
+            )],
+        },
+    );
+    let info = vec![
+        group as u32,
+        PIECE as u32,
+        pieces as u32,
+        plane as u32,
+        (channels / groups) as u32,
+        groups as u32,
+        epsilon.to_bits(),
+        0,
+    ];
+    let launches = Launches {
+        shader: shader!("group_norm_silu", Vec::new()),
+        inputs: 4,
+        shape: x.dims().to_vec(),
+        list: vec![(workgroups, info)],
+    };
+    Some(run(
+        x.clone(),
+        scale.clone(),
+        shift.clone(),
+        Some(sums),
+        launches,
+    ))
+}

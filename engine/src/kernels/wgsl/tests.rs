@@ -1,0 +1,348 @@
+//! Shaders against their definition: on the software driver at odd sizes, and as text without any driver.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData, activation};
+
+use super::super::{Precision, Sight, with_precision};
+use super::bridge::Shader;
+use crate::api::DeviceChoice;
+use crate::model::Rope;
+use crate::random::Stream;
+use crate::schedule::ScaleSchedule;
+use crate::{device, layers, model};
+
+fn software() -> Option<Device> {
+    if let Ok(open) = device::open(DeviceChoice::Software) {
+        return Some(open.device);
+    }
+    eprintln!("SKIPPED: no software graphics driver");
+    None
+}
+
+fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let stream = Stream::new(seed, 11);
+    let count = shape.iter().product::<usize>() as u64;
+    let values: Vec<f32> = (0..count).map(|i| stream.normal(i) as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Compares what `f` makes with shaders on the software driver, where they must have been used, with what tensor
+/// operations make of the same numbers on the processor.
+fn compare<const D: usize>(
+    name: &str,
+    software: &Device,
+    f: &dyn Fn(&Device) -> Option<Tensor<D>>,
+    definition: &dyn Fn(&Device) -> Tensor<D>,
+) {
+    let values = |tensor: Tensor<D>| tensor.try_into_vec_as::<f32>().unwrap();
+    let found = f(software).unwrap_or_else(|| panic!("{name}: no shader applied"));
+    let wanted = with_precision(Precision::Off, || definition(&Device::flex()));
+    assert_eq!(found.dims(), wanted.dims(), "{name}");
+    let (found, wanted) = (values(found), values(wanted));
+    let most = wanted.iter().fold(1e-6_f32, |most, v| most.max(v.abs()));
+    let apart = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs() / most);
+    let apart = apart.fold(0.0, |most: f32, v| {
+        if v.is_nan() {
+            f32::INFINITY
+        } else {
+            most.max(v)
+        }
+    });
+    assert!(apart < 2e-5, "{name}: {apart:e} apart");
+}
+
+#[test]
+fn gelu_is_its_definition() {
+    let Some(software) = software() else { return };
+    for shape in [[1, 1, 1], [3, 7, 37], [2, 257, 65]] {
+        let x = |device: &Device| random(shape, 1, device) * 4.0;
+        compare(
+            "gelu",
+            &software,
+            &|device| super::gelu_tanh(&x(device)),
+            &|device| layers::gelu_tanh(x(device)),
+        );
+    }
+    // Numbers on which drivers have been seen to fail.
+    let far = |device: &Device| Tensor::<1>::from_floats([-1e4, -30.0, 0.0, 30.0, 1e4], device);
+    compare(
+        "gelu, far",
+        &software,
+        &|device| super::gelu_tanh(&far(device)),
+        &|device| layers::gelu_tanh(far(device)),
+    );
+}
+
+#[test]
+fn gated_sums_are_their_definition() {
+    let Some(software) = software() else { return };
+    for [rows, length, width] in [[1, 1, 3], [3, 5, 7], [2, 33, 160]] {
+        let inputs = |device: &Device| {
+            (
+                random([rows, length, width], 1, device),
+                random([rows, length, width], 2, device),
+                random([rows, 1, width], 3, device),
+            )
+        };
+        compare(
+            "gated sum",
+            &software,
+            &|device| {
+                let (x, branch, gate) = inputs(device);
+                super::gated_sum(&x, &branch, &gate)
+            },
+            &|device| {
+                let (x, branch, gate) = inputs(device);
+                layers::gated_sum(x, branch, gate)
+            },
+        );
+    }
+}
+
+#[test]
+fn layer_norms_are_their_definition() {
+    let Some(software) = software() else { return };
+    for ([rows, length, width], own) in [
+        ([1, 1, 5], 1),
+        ([3, 5, 67], 3),
+        ([2, 9, 160], 1),
+        ([2, 65, 33], 2),
+    ] {
+        let inputs = |device: &Device| {
+            // Far from zero, where a careless variance loses its digits.
+            let x = random([rows, length, width], 1, device) + 50.0;
+            (
+                x,
+                random([own, 1, width], 2, device),
+                random([own, 1, width], 3, device),
+            )
+        };
+        compare(
+            "layer norm",
+            &software,
+            &|device| {
+                let (x, scale, shift) = inputs(device);
+                super::layer_norm(&x, &scale, &shift, 1.0, 1e-6)
+            },
+            &|device| {
+                let (x, scale, shift) = inputs(device);
+                layers::scaled_norm(&x, &scale, &shift, 1.0, 1e-6)
+            },
+        );
+    }
+}
+
+#[test]
+fn turns_are_their_definition() {
+    let Some(software) = software() else { return };
+    let schedule = ScaleSchedule::nearest(1.5, 4).unwrap();
+    let length = schedule.tokens();
+    for (heads, head_width) in [(1, 8), (5, 32), (3, 128), (17, 4)] {
+        let inputs = |device: &Device| {
+            let qkv: Tensor<3> = random([2, length, 3 * heads * head_width], 1, device);
+            // Some lengths beyond what they are held to.
+            let lengths: Tensor<4> = random([1, heads, 1, 1], 2, device) * 3.0;
+            (qkv, lengths, Rope::new(&schedule, 0..4, head_width, device))
+        };
+        compare(
+            "turn",
+            &software,
+            &|device| {
+                let (qkv, lengths, rope) = inputs(device);
+                super::turn(&qkv, &lengths, rope.device_turns())
+            },
+            &|device| {
+                let (qkv, lengths, rope) = inputs(device);
+                Tensor::stack(model::split_and_turn(qkv, &lengths, &rope).to_vec(), 0)
+            },
+        );
+    }
+}
+
+#[test]
+fn attention_is_its_definition() {
+    let Some(software) = software() else { return };
+    for ([rows, heads, length, head_width], keys) in [
+        ([1, 1, 1, 4], 1),
+        ([2, 3, 5, 8], 33),
+        ([2, 5, 67, 32], 91),
+        ([1, 2, 130, 128], 77),
+    ] {
+        let inputs = |device: &Device| {
+            [length, keys, keys].map(|places| {
+                random([rows, heads, places, head_width], places as u64, device) * 2.0
+            })
+        };
+        let sights = Sight::all(length, keys);
+        compare(
+            "attention",
+            &software,
+            &|device| {
+                let [query, key, value] = inputs(device);
+                super::attend(&query, &key, &value, &sights)
+            },
+            &|device| {
+                let [query, key, value] = inputs(device);
+                model::mix(query, key, value, None, usize::MAX)
+            },
+        );
+    }
+}
+
+#[test]
+fn attention_sees_only_what_it_may() {
+    let Some(software) = software() else { return };
+    let sights: Arc<[Sight]> = [(0..2, 3), (2..7, 9), (7..8, 9), (8..11, 20)]
+        .map(|(queries, keys)| Sight { queries, keys })
+        .into();
+    let inputs = |device: &Device| {
+        [11, 20, 20].map(|places| random([2, 3, places, 8], places as u64, device))
+    };
+    compare(
+        "sights",
+        &software,
+        &|device| {
+            let [query, key, value] = inputs(device);
+            super::attend(&query, &key, &value, &sights)
+        },
+        &|device| {
+            let [query, key, value] = inputs(device);
+            let part = |sight: &Sight| {
+                let query = query
+                    .clone()
+                    .narrow(2, sight.queries.start, sight.queries.len());
+                let [key, value] = [&key, &value].map(|t| t.clone().narrow(2, 0, sight.keys));
+                model::mix(query, key, value, None, usize::MAX)
+            };
+            Tensor::cat(sights.iter().map(part).collect(), 1)
+        },
+    );
+}
+
+#[test]
+fn cross_attention_is_its_definition() {
+    let Some(software) = software() else { return };
+    // More rows than one launch takes.
+    for ([rows, length, heads, head_width], tokens) in
+        [([1, 1, 1, 4], 1), ([3, 9, 5, 32], 13), ([70, 3, 2, 8], 6)]
+    {
+        let width = heads * head_width;
+        let lens: Arc<[usize]> = (0..rows).map(|row| 1 + row % tokens).collect();
+        let inputs = |device: &Device| {
+            (
+                random([rows, length, width], 1, device),
+                random([rows, tokens, 2 * width], 2, device),
+            )
+        };
+        compare(
+            "cross attention",
+            &software,
+            &|device| {
+                let (query, text) = inputs(device);
+                super::cross_attention(&query, &text, heads, &lens)
+            },
+            &|device| {
+                let (query, text) = inputs(device);
+                let head = |x: Tensor<3>| model::split_heads(x, heads);
+                let parts = lens.iter().enumerate().map(|(row, &len)| {
+                    let text = text.clone().narrow(0, row, 1).narrow(1, 0, len);
+                    let (key, value) = (
+                        text.clone().narrow(2, 0, width),
+                        text.narrow(2, width, width),
+                    );
+                    model::mix(
+                        head(query.clone().narrow(0, row, 1)),
+                        head(key),
+                        head(value),
+                        None,
+                        usize::MAX,
+                    )
+                });
+                Tensor::cat(parts.collect(), 0)
+            },
+        );
+    }
+}
+
+#[test]
+fn group_norms_are_their_definition() {
+    let Some(software) = software() else { return };
+    for ([batch, channels, height, width], groups) in [
+        ([1, 4, 1, 3], 2),
+        ([2, 6, 5, 7], 3),
+        ([1, 64, 51, 53], 32),
+        ([2, 32, 97, 31], 1),
+    ] {
+        let inputs = |device: &Device| {
+            (
+                random([batch, channels, height, width], 1, device) + 20.0,
+                random([channels], 2, device),
+                random([channels], 3, device),
+            )
+        };
+        compare(
+            "group norm",
+            &software,
+            &|device| {
+                let (x, scale, shift) = inputs(device);
+                super::group_norm_silu(&x, groups, &scale, &shift, 1e-6)
+            },
+            &|device| {
+                let (x, scale, shift) = inputs(device);
+                let grouped =
+                    x.clone()
+                        .reshape([batch, groups, channels / groups * height * width]);
+                let normal = layers::layer_norm(grouped, 1e-6).reshape(x.dims());
+                let [scale, shift] =
+                    [scale, shift].map(|values| values.reshape([1, channels, 1, 1]));
+                activation::silu(normal * scale + shift)
+            },
+        );
+    }
+}
+
+#[test]
+fn nothing_applies_to_gradients_or_to_the_processor() {
+    let Some(software) = software() else { return };
+    for device in [software.autodiff(), Device::flex()] {
+        let x: Tensor<3> = random([1, 2, 3], 1, &device);
+        assert!(super::gelu_tanh(&x).is_none());
+    }
+}
+
+#[test]
+fn every_shader_is_valid_by_itself() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text: &'static str = std::fs::read_to_string(&path).unwrap().leak();
+        for (half, quarters, tile) in [(1, 1, 32), (16, 8, 32), (64, 32, 16)] {
+            let constants = vec![("HALF", half), ("QUARTERS", quarters), ("TILE", tile)];
+            let constants = constants
+                .into_iter()
+                .filter(|(name, _)| text.contains(name))
+                .collect();
+            let source = Shader {
+                name: "",
+                text,
+                constants,
+            }
+            .source();
+            let module = wgpu::naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| {
+                panic!("{}: {}", path.display(), error.emit_to_string(&source))
+            });
+            assert_eq!(module.entry_points.len(), 1, "{}", path.display());
+            assert_eq!(module.entry_points[0].name, "main", "{}", path.display());
+            let flags = wgpu::naga::valid::ValidationFlags::all();
+            let mut validator =
+                wgpu::naga::valid::Validator::new(flags, wgpu::naga::valid::Capabilities::empty());
+            validator
+                .validate(&module)
+                .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 7);
+}
