@@ -24,14 +24,22 @@ struct Info {
 
 var<workgroup> shared_sums: array<f32, LANES>;
 
+// Two rounds of eight: few barriers and few reads.
 fn sum_of_all(lane: u32, own: f32) -> f32 {
-    workgroupBarrier();
     shared_sums[lane] = own;
     workgroupBarrier();
     var sum = 0.0;
-    for (var i = 0u; i < LANES; i++) {
+    for (var i = 0u; i < 8u; i++) {
+        sum += shared_sums[lane % 8u * 8u + i];
+    }
+    workgroupBarrier();
+    shared_sums[lane] = sum;
+    workgroupBarrier();
+    sum = 0.0;
+    for (var i = 0u; i < 8u; i++) {
         sum += shared_sums[i];
     }
+    workgroupBarrier();
     return sum;
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Device, DeviceKind as BurnKind};
 
 use crate::api::{DeviceChoice, DeviceInfo, DeviceKind, EngineError, WeightStorage};
+use crate::memory::Work;
 use crate::{kernels, memory};
 
 /// Values in the largest tensor on the processor: keeps temporary memory moderate.
@@ -51,7 +52,16 @@ impl OpenDevice {
         }
     }
 
-    /// Whether operations written by hand compute here.
+    /// What computes a picture here.
+    pub fn work(&self) -> Work {
+        match self.info.kind {
+            DeviceKind::Cpu if kernels::available() => Work::Processor,
+            DeviceKind::Cpu => Work::Tensors,
+            DeviceKind::Gpu | DeviceKind::Software => Work::of_graphics(),
+        }
+    }
+
+    /// Whether operations written by hand compute gradients here.
     pub fn has_own_operations(&self) -> bool {
         self.info.kind == DeviceKind::Cpu && kernels::available()
     }

@@ -5,6 +5,7 @@
 
 use crate::api::{EngineError, Keeping, MemoryNeed, Storage, WeightStorage};
 use crate::device::OpenDevice;
+use crate::kernels;
 use crate::model::{MOST_SCORES, ModelConfig, Transformer, by_block};
 use crate::schedule::{Scale, ScaleSchedule};
 use crate::text::{T5Config, T5Encoder};
@@ -72,8 +73,30 @@ pub struct Drawing<'a> {
     pub max_elements: usize,
     /// How the model is kept.
     pub keeping: Keeping,
-    /// Whether operations of our own compute ([`available`](crate::kernels::available), on the processor); they keep less.
-    pub own_operations: bool,
+    /// What computes; operations of our own keep less.
+    pub work: Work,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Operations of our own on the processor ([`available`](crate::kernels::available)).
+    Processor,
+    /// Shaders of our own on a graphics device.
+    Shaders,
+    /// Tensor operations.
+    Tensors,
+}
+
+impl Work {
+    /// What computes on graphics devices in this build.
+    pub const fn of_graphics() -> Self {
+        if kernels::has_shaders() {
+            Self::Shaders
+        } else {
+            Self::Tensors
+        }
+    }
 }
 
 /// Bytes of `count` values.
@@ -107,9 +130,23 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     let limit = job.max_elements as u64;
     // Keys and values of one block side by side; tokens, queries and what comes of them.
     let scores = (rows * config.heads as u64 * last * all).min(limit.min(MOST_SCORES as u64)) * 3;
-    let attention =
-        rows * (4 * all + 20 * last) * width + if job.own_operations { 0 } else { scores };
-    let forward = rows * last * 4 * width + (rows * last * hidden).min(limit) * 3;
+    let inner = (rows * last * hidden).min(limit);
+    // Shaders take heads that divide into 32s; they make no tables of scores.
+    let tiled = job.work == Work::Shaders && config.head_width().is_multiple_of(32);
+    let (attention, forward) = match job.work {
+        Work::Processor => (
+            rows * (4 * all + 20 * last) * width,
+            rows * last * 4 * width + inner * 3,
+        ),
+        Work::Shaders if tiled => (
+            rows * (3 * all + 9 * last) * width,
+            rows * last * 2 * width + inner * 2,
+        ),
+        Work::Shaders | Work::Tensors => (
+            rows * (4 * all + 20 * last) * width + scores,
+            rows * last * 4 * width + inner * 3,
+        ),
+    };
     // A matrix that is kept in less is widened while it is used.
     let widened = if job.keeping.weights == Storage::Single {
         0
@@ -121,7 +158,7 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     let patch = if config.patchify { 4 } else { 1 };
     let decoding = |scale: Option<&Scale>| {
         let places = scale.map_or(1, |scale| scale.tokens() * patch);
-        pixels_taken(sizes, places) * VALUE
+        pixels_taken(sizes, places, job.work) * VALUE
     };
     let together = cached + pass.max(decoding(scales.iter().rev().nth(1)));
     let work = together.max(decoding(scales.last())) - cached;
@@ -160,20 +197,21 @@ pub fn square_picture(
         guided: true,
         max_elements: device.max_elements,
         keeping,
-        own_operations: device.has_own_operations(),
+        work: device.work(),
     };
     Ok(drawing(sizes, &job))
 }
 
 /// Values that decoding `places` of the code map holds at once: maps of the widest level as they come, go and lie beside.
-fn pixels_taken(sizes: &Sizes, places: usize) -> u64 {
+fn pixels_taken(sizes: &Sizes, places: usize, work: Work) -> u64 {
     let vae = &sizes.vae;
     let levels = vae.decoder_ch_mult.iter().enumerate();
     let widest = levels.map(|(level, &mult)| {
         let side = (vae.patch_size / vae.stem) >> level;
         places * side.max(1).pow(2) * mult * vae.base_ch
     });
-    6 * widest.max().unwrap_or(0) as u64
+    let maps = if work == Work::Shaders { 4 } else { 6 };
+    maps * widest.max().unwrap_or(0) as u64
 }
 
 /// Bytes of a loaded model's weights.

@@ -108,7 +108,7 @@ fn what_is_computed_beforehand_is_what_it_takes() {
                 guided: true,
                 max_elements: device.max_elements,
                 keeping: bundle.info.keeping,
-                own_operations: kernels::available(),
+                work: device.work(),
             },
         );
         hold(&format!("a picture of {scales} scales"), took, &need);

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use infinity_engine::api::{DeviceChoice, PixelBudget, bytes_text};
-use infinity_engine::bench::{PartTime, Preset, Report, loading, run as measure, training};
+use infinity_engine::bench::{
+    PartTime, Preset, Report, loading, operations, run as measure, training,
+};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::model::ModelConfig;
 use infinity_engine::weights::atomic_write;
@@ -23,7 +25,8 @@ const REFERENCE_DECODE_SECS: f32 = 2.16;
 /// The weights are random: times depend on shapes only. `starter` is the model
 /// that comes along, whole; the others are published sizes without their text encoder, in f32;
 /// of `125m` the reference program's times on two processor cores are known. `training` makes a few updates of the
-/// starter's own settings; `loading` writes a 2B of random weights (4.4 GB, into the folder for passing use) and loads it.
+/// starter's own settings; `operations` times each operation written by hand beside the tensor operations that define
+/// it; `loading` writes a 2B of random weights (4.4 GB, into the folder for passing use) and loads it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,8 +35,8 @@ Examples:
   infinity bench --preset 2b --pn 1M
   infinity bench --compare before.json after.json")]
 pub(super) struct Args {
-    /// What to measure: starter, 125m, 1b, 2b, 8b, training or loading.
-    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "1b", "2b", "8b", "training", "loading"])]
+    /// What to measure: starter, 125m, 1b, 2b, 8b, training, operations or loading.
+    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "1b", "2b", "8b", "training", "operations", "loading"])]
     preset: String,
     /// Size of the picture by its published name: 0.06M (256×256), 0.25M, 0.60M or 1M (1024×1024).
     #[arg(long, value_name = "NAME", default_value = "0.06M", value_parser = values::budget)]
@@ -61,6 +64,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let opening = begun.elapsed().as_secs_f32();
     if args.preset == "training" {
         return run_training(args, &open);
+    }
+    if args.preset == "operations" {
+        return run_operations(args, &open);
     }
     if args.preset == "loading" {
         return run_loading(args, &open);
@@ -121,6 +127,40 @@ fn run_training(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
     Ok(())
 }
 
+fn run_operations(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
+    let mut reports = Vec::new();
+    for preset in [Preset::Starter, Preset::M125] {
+        let report = operations(preset, open)?;
+        let device = &report.device;
+        println!(
+            "{} {}: shapes of {}",
+            device.name,
+            device.backend,
+            preset.name()
+        );
+        println!(
+            "{:<20} {:>20} {:>9} {:>11} {:>6}",
+            "operation", "result", "by hand", "defined, ms", "gain"
+        );
+        for one in &report.operations {
+            println!(
+                "{:<20} {:>20} {:>9.3} {:>11.3} {:>6.2}",
+                one.name,
+                format!("{:?}", one.shape),
+                one.own_ms,
+                one.defined_ms,
+                one.defined_ms / one.own_ms
+            );
+        }
+        reports.push(report);
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&reports).context("writing the times")?;
+        atomic_write(path, &text)?;
+    }
+    Ok(())
+}
+
 fn run_loading(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
     let folder = tempfile::tempdir().context("making a folder for the weights")?;
     let report = loading(&ModelConfig::b2(), open, folder.path())?;
@@ -160,6 +200,13 @@ fn print(report: &Report, opening: f32) {
         report.size_px.1,
         bytes_text(report.memory)
     );
+    if let Some([held, most]) = report.allocated {
+        println!(
+            "allocator: {} taken from the device at most, {} of it in use at the end",
+            bytes_text(most),
+            bytes_text(held)
+        );
+    }
     println!(
         "product of 1024×1024 matrices, f32: {:.0} GFLOP/s\n",
         report.matrix_peak

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use infinity_engine::api::{Keeping, PixelBudget, Storage, bytes_text};
 use infinity_engine::finetune::FinetuneConfig;
-use infinity_engine::memory::{self, Drawing, Sizes, Teaching};
+use infinity_engine::memory::{self, Drawing, Sizes, Teaching, Work};
 use infinity_engine::model::ModelConfig;
 use infinity_engine::schedule::ScaleSchedule;
 use infinity_engine::text::T5Config;
@@ -100,7 +100,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             guided: true,
             max_elements: USUAL_ELEMENTS,
             keeping,
-            own_operations: false,
+            work: Work::of_graphics(),
         };
         let teaching = |by_block: bool| Teaching {
             schedule: &schedule,

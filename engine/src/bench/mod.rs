@@ -5,9 +5,11 @@
 //! drawing, as published figures are.
 
 mod loading;
+mod operations;
 mod training;
 
 pub use loading::{Load, LoadingReport, loading};
+pub use operations::{OperationTime, OperationsReport, operations};
 use training::peaks;
 pub use training::{TrainingReport, TrainingSpeed, training};
 
@@ -141,6 +143,10 @@ pub struct Report {
     pub matrix_peak: f32,
     /// Bytes that a picture takes with everything loaded, computed.
     pub memory: u64,
+    /// Bytes that the device's allocator holds after the last run, and the most it ever took from the device; `None`
+    /// where it does not tell, as on the processor.
+    #[serde(default)]
+    pub allocated: Option<[u64; 2]>,
     /// The parts in the order they run.
     pub parts: Vec<PartTime>,
 }
@@ -226,6 +232,9 @@ pub fn run(
         parameters,
         matrix_peak,
         memory,
+        allocated: burn
+            .memory_pool_usage()
+            .map(|usage| [usage.bytes_in_use, usage.bytes_reserved]),
         parts,
     })
 }
@@ -248,7 +257,7 @@ fn memory_of(
         guided: true,
         max_elements: device.max_elements,
         keeping: Keeping::default(),
-        own_operations: device.has_own_operations(),
+        work: device.work(),
     };
     Ok(memory::drawing(&sizes, &job).bytes())
 }

@@ -103,7 +103,7 @@ pub fn generate<'a>(
         conditions: Conditions::new(transformer, texts, plan),
         layout,
         sums: vec![layout.empty(); plan.seeds.len()],
-        caches: transformer.caches(),
+        caches: transformer.caches(plan.looked_back_on()),
     };
     if !run.take_kept(watcher)? {
         return Ok(Outcome::Cancelled);

@@ -66,6 +66,12 @@ impl Damage {
 }
 
 impl Plan {
+    /// Tokens of the scales that later ones look back on: all that are drawn but the last.
+    pub fn looked_back_on(&self) -> usize {
+        let scales = &self.schedule.scales[..self.drawn.saturating_sub(1)];
+        scales.iter().map(|scale| scale.tokens()).sum()
+    }
+
     /// Checks `spec` against a model with `default_scales` grids and `depth` blocks.
     ///
     /// # Errors

@@ -50,6 +50,11 @@ pub fn available() -> bool {
     false
 }
 
+/// Whether this build runs shaders of our own on graphics devices.
+pub const fn has_shaders() -> bool {
+    wgsl::IN_THIS_BUILD
+}
+
 static PRODUCTS: AtomicU64 = AtomicU64::new(0);
 
 /// Multiplications in matrix products of the operations so far, in all threads; what is computed twice counts once.
@@ -323,7 +328,7 @@ pub fn conv(
     bias: &Tensor<1>,
     double: bool,
 ) -> Option<Tensor<4>> {
-    here::conv(x, weight, bias, double)
+    here::conv(x, weight, bias, double).or_else(|| wgsl::conv(x, weight, bias, double))
 }
 
 /// Group normalisation of `[B, C, h, w]`, scale and shift `[C]`, then `SiLU`.

@@ -251,7 +251,10 @@ fn self_attention() {
             ),
             &|qkv, lengths, _| {
                 let [query, key, value] = crate::model::split_and_turn(qkv.clone(), lengths, &rope);
-                crate::model::mix(query, key, value, Some(&mask), usize::MAX)
+                {
+                    let count = key.dims()[2];
+                    crate::model::mix(query, key, value, count, Some(&mask), usize::MAX)
+                }
             },
         );
     }
@@ -270,7 +273,10 @@ fn attention_to_all() {
             ),
             &|query, key, value| {
                 let (key, value) = (key.clone(), value.clone());
-                crate::model::mix(query.clone(), key, value, None, usize::MAX)
+                {
+                    let count = key.dims()[2];
+                    crate::model::mix(query.clone(), key, value, count, None, usize::MAX)
+                }
             },
         );
     }

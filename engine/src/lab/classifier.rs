@@ -176,7 +176,7 @@ impl Pupil for WordPupil {
         let conditions = Conditions::new(transformer, texts, plan);
         let rows = plan.seeds.len();
         let mut sums = vec![layout.empty(); rows];
-        let mut caches = transformer.caches();
+        let mut caches = transformer.caches(plan.looked_back_on());
         for (index, &scale) in plan.schedule.scales.iter().enumerate() {
             let condition = conditions.at(index);
             let mut x = if index == 0 {

@@ -4,70 +4,17 @@
 //! the result does not depend on the chunks but for rounding.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{DType, Device, Tensor, activation};
+use burn::tensor::{Device, Tensor, activation};
 
 use super::config::ModelConfig;
+use super::kv_cache::KvCache;
 use super::rope2d::Rope;
-use crate::api::Storage;
 use crate::kernels::{self, Sight};
 use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::schedule::ScaleSchedule;
-use crate::weights::{Init, Network, Slots, stored, widened};
-
-/// Keys and values of the finished scales of one block, each `[B, N, L, D]`.
-#[derive(Clone, Debug, Default)]
-pub struct KvCache {
-    keys: Vec<Tensor<4>>,
-    values: Vec<Tensor<4>>,
-    storage: Storage,
-}
-
-impl KvCache {
-    /// An empty one, that keeps as `storage` says.
-    pub fn new(storage: Storage) -> Self {
-        Self {
-            storage,
-            ..Self::default()
-        }
-    }
-
-    /// Adds the keys and values of one scale.
-    pub fn push(&mut self, keys: Tensor<4>, values: Tensor<4>) {
-        self.keys.push(stored(keys, self.storage));
-        self.values.push(stored(values, self.storage));
-    }
-
-    /// Forgets all rows of the batch but the first `count`.
-    pub fn keep_rows(&mut self, count: usize) {
-        for part in self.keys.iter_mut().chain(&mut self.values) {
-            let rows = widened(part.clone(), DType::F32).narrow(0, 0, count);
-            *part = stored(rows, self.storage);
-        }
-    }
-
-    /// Keys and values of rows `start..start + count` of the batch, `[count, N, S, D]`.
-    fn rows(&self, start: usize, count: usize) -> (Tensor<4>, Tensor<4>) {
-        let join = |parts: &[Tensor<4>]| {
-            let rows = parts
-                .iter()
-                .map(|part| match part.dtype() {
-                    // Not every backend takes a part of what is kept in eight bits.
-                    DType::QFloat(_) => widened(part.clone(), DType::F32),
-                    _ => part.clone(),
-                })
-                .map(|part| part.narrow(0, start, count))
-                .collect();
-            widened(Tensor::cat(rows, 2), DType::F32)
-        };
-        (join(&self.keys), join(&self.values))
-    }
-
-    fn len(&self) -> usize {
-        self.keys.iter().map(|part| part.dims()[2]).sum()
-    }
-}
+use crate::weights::{Init, Network, Slots};
 
 /// Most scores of attention at once; more gain no speed and take gigabytes at full size.
 pub(crate) const MOST_SCORES: usize = 64 << 20;
@@ -144,21 +91,23 @@ pub(crate) fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -
     ]
 }
 
-/// Attention of queries `[B, N, L, D]` to all keys and values `[B, N, S, D]`, or to those that
+/// Attention of queries `[B, N, L, D]` to the first `count` of keys and values `[B, N, S, D]`, or to those that
 /// `mask` shows: `[B, L, C]`.
 pub(crate) fn mix(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
+    count: usize,
     mask: Option<&Mask>,
     max_elements: usize,
 ) -> Tensor<3> {
     let sights = mask.map_or_else(
-        || Sight::all(query.dims()[2], key.dims()[2]),
+        || Sight::all(query.dims()[2], count),
         |mask| mask.sights.clone(),
     );
     kernels::attend(&query, &key, &value, &sights).unwrap_or_else(|| {
         let Some(mask) = mask else {
+            let [key, value] = [key, value].map(|part| part.narrow(2, 0, count));
             return join_heads(attend(query, key, value, None, max_elements));
         };
         // Scale by scale: what a token must not see is not computed, and no mask is stored.
@@ -189,6 +138,8 @@ pub(super) struct SelfAttention {
     q_bias: Tensor<1>,
     v_bias: Tensor<1>,
     scale_mul: Tensor<4>,
+    /// Biases of queries, keys and values side by side, once they were asked for where no gradients are recorded.
+    qkv_bias: OnceLock<Tensor<1>>,
     proj: Linear,
     qkv_additions: Vec<LowRank>,
     width: usize,
@@ -251,6 +202,7 @@ impl SelfAttention {
             q_bias: Tensor::zeros([1], device),
             v_bias: Tensor::zeros([1], device),
             scale_mul: Tensor::zeros([1, 1, 1, 1], device),
+            qkv_bias: OnceLock::new(),
             proj: Linear::new(width, width, true, branch_init(config), device),
             qkv_additions: Vec::new(),
             width,
@@ -270,12 +222,19 @@ impl SelfAttention {
 
     /// Queries, keys and values of `x` `[B, L, C]` side by side, `[B, L, 3C]`.
     fn qkv(&self, x: Tensor<3>) -> Tensor<3> {
-        let bias = vec![
-            self.q_bias.clone(),
-            self.q_bias.zeros_like(),
-            self.v_bias.clone(),
-        ];
-        let bias = Tensor::cat(bias, 0);
+        let joined = || {
+            let bias = vec![
+                self.q_bias.clone(),
+                self.q_bias.zeros_like(),
+                self.v_bias.clone(),
+            ];
+            Tensor::cat(bias, 0)
+        };
+        let bias = if x.device().is_autodiff() {
+            joined()
+        } else {
+            self.qkv_bias.get_or_init(joined).clone()
+        };
         let y = product(x.clone(), &self.mat_qkv, Some(&bias));
         add_low_rank(&x, y, &self.qkv_additions)
     }
@@ -324,19 +283,30 @@ impl SelfAttention {
         let batch = x.dims()[0];
         let [query, key, value] = self.turned(x, rope, max_elements);
         match look {
-            Look::Own(mask) => mix(query, key, value, Some(mask), max_elements),
+            Look::Own(mask) => {
+                let count = key.dims()[2];
+                mix(query, key, value, count, Some(mask), max_elements)
+            }
             Look::Cache(cache, mask) => {
                 cache.push(key, value);
                 // Whole batches when their keys fit the device, else row by row.
-                let row = self.width * cache.len();
+                let row = self.width * cache.places();
                 let rows = (max_elements / row.max(1)).clamp(1, batch);
                 let mut mixed = Vec::new();
                 let mut start = 0;
                 while start < batch {
                     let count = rows.min(batch - start);
-                    let (keys, values) = cache.rows(start, count);
+                    let seen = cache.rows(start, count);
                     let query = query.clone().narrow(0, start, count);
-                    mixed.push(mix(query, keys, values, mask, max_elements));
+                    let own = mix(
+                        query,
+                        seen.keys,
+                        seen.values,
+                        seen.count,
+                        mask,
+                        max_elements,
+                    );
+                    mixed.push(own);
                     start += count;
                 }
                 if mixed.len() == 1 {
@@ -366,6 +336,8 @@ pub(super) fn plain_init(config: &ModelConfig) -> Init {
 
 impl Network for SelfAttention {
     fn slots<'a>(&'a mut self, prefix: &str, slots: &mut Slots<'a>) {
+        // Whoever asks for the slots may change what it was made of.
+        self.qkv_bias = OnceLock::new();
         let (width, heads) = (self.width, self.heads);
         let init = Init::Normal((1.0 / (3.0 * width as f32)).sqrt());
         slots.add(

@@ -30,10 +30,21 @@ pub(super) struct Block {
     hidden: usize,
 }
 
+/// What the summary of a text makes of one block: two gates, two scales, two shifts, `[R, 1, C]` each.
+#[derive(Clone, Debug)]
+pub(super) struct Ada([Tensor<3>; 6]);
+
+impl Ada {
+    /// Every part through `f`.
+    pub(super) fn map(&self, f: impl Fn(&Tensor<3>) -> Tensor<3>) -> Self {
+        Self(self.0.each_ref().map(f))
+    }
+}
+
 /// What a block needs to know of the text.
 pub(super) struct BlockText<'a> {
-    /// Shifts, scales and gates shared by all blocks, `[R, 6, C]`.
-    pub(super) shared_ada: &'a Tensor<3>,
+    /// Gates, scales and shifts.
+    pub(super) ada: &'a Ada,
     /// The block's keys and values of the text.
     pub(super) text_kv: &'a TextKv,
     /// Hides padding, `[R, 1, 1, T]`.
@@ -80,35 +91,32 @@ impl Block {
         look: Look<'_>,
         max_elements: usize,
     ) -> Tensor<3> {
-        let modulated = self.modulated(&x, text.shared_ada);
+        let modulated = modulated(&x, text.ada);
         let mixed = self
             .self_attention
             .look(&modulated, rope, look, max_elements);
         self.finish(x, mixed, text, max_elements)
     }
 
-    /// Gates, scales and shifts of both branches, `[R, 6, C]`.
-    fn ada(&self, shared: &Tensor<3>) -> impl Fn(usize) -> Tensor<3> {
-        let ada = self.ada_gss.clone().reshape([1, 6, self.width]) + shared.clone();
-        move |index| ada.clone().narrow(1, index, 1) // [R, 1, C]
-    }
-
-    /// What the self attention sees of `x`.
-    fn modulated(&self, x: &Tensor<3>, shared_ada: &Tensor<3>) -> Tensor<3> {
-        let ada = self.ada(shared_ada);
-        scaled_norm(x, &ada(2), &ada(4), 1.0, NORM_EPSILON)
+    /// What the block makes of the `shared` gates, scales and shifts `[R, 6, C]`.
+    pub(super) fn ada(&self, shared: &Tensor<3>) -> Ada {
+        let own = self.ada_gss.clone().reshape([1, 6, self.width]);
+        // Part by part: cut out of one sum, each would be gathered anew wherever it is used.
+        Ada([0, 1, 2, 3, 4, 5].map(|index| {
+            own.clone().narrow(1, index, 1) + shared.clone().narrow(1, index, 1)
+        }))
     }
 
     /// Queries, keys and values of `x`, each `[R, N, L, D]`.
     pub(super) fn turned(
         &self,
         x: &Tensor<3>,
-        shared_ada: &Tensor<3>,
+        ada: &Ada,
         rope: &Rope,
         max_elements: usize,
     ) -> [Tensor<4>; 3] {
         self.self_attention
-            .turned(&self.modulated(x, shared_ada), rope, max_elements)
+            .turned(&modulated(x, ada), rope, max_elements)
     }
 
     /// All that follows the self attention, token by token: `x` and what was `mixed` for it.
@@ -119,8 +127,8 @@ impl Block {
         text: &BlockText<'_>,
         max_elements: usize,
     ) -> Tensor<3> {
-        let ada = self.ada(text.shared_ada);
-        let x = gated_sum(x, self.self_attention.project(mixed), ada(0));
+        let Ada([mixed_gate, gate, _, scale, _, shift]) = text.ada.clone();
+        let x = gated_sum(x, self.self_attention.project(mixed), mixed_gate);
         let weight = self.ca_norm_weight.clone().unsqueeze();
         let bias = self.ca_norm_bias.clone().unsqueeze();
         let normed = scaled_norm(&x, &weight, &bias, 0.0, NORM_EPSILON);
@@ -128,8 +136,8 @@ impl Block {
             x + self
                 .cross_attention
                 .forward(normed, text.text_kv, text.bias.clone(), max_elements);
-        let modulated = scaled_norm(&x, &ada(3), &ada(5), 1.0, NORM_EPSILON);
-        gated_sum(x, self.feed_forward(modulated, max_elements), ada(1))
+        let modulated = scaled_norm(&x, &scale, &shift, 1.0, NORM_EPSILON);
+        gated_sum(x, self.feed_forward(modulated, max_elements), gate)
     }
 
     fn feed_forward(&self, x: Tensor<3>, max_elements: usize) -> Tensor<3> {
@@ -142,6 +150,11 @@ impl Block {
         let parts = x.split(chunk, 1).into_iter().map(part).collect();
         Tensor::cat(parts, 1)
     }
+}
+
+/// What the self attention sees of `x`.
+fn modulated(x: &Tensor<3>, Ada([_, _, scale, _, shift, _]): &Ada) -> Tensor<3> {
+    scaled_norm(x, scale, shift, 1.0, NORM_EPSILON)
 }
 
 impl Network for Block {

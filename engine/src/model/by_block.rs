@@ -127,16 +127,17 @@ impl Transformer {
     ) -> Result<Tensor<3>, EngineError> {
         let (plain, limit) = (pass.plain, self.max_elements());
         let heads = self.config.heads;
-        let turned = plain.blocks()[index].turned(x, &pass.condition.shared_ada, &pass.rope, limit);
+        let turned = plain.blocks()[index].turned(x, pass.condition.ada(index), &pass.rope, limit);
         let [query, key, value] = turned.clone();
-        let mixed = mix(query, key, value, Some(&pass.mask), limit);
+        let count = key.dims()[2];
+        let mixed = mix(query, key, value, count, Some(&pass.mask), limit);
         let mut direct = Vec::new();
         let mut for_mixed = Vec::new();
         for piece in pass.pieces(x) {
             let (x, mixed) = (leaf(part(x, &piece)), leaf(part(&mixed, &piece)));
             let block = &self.blocks()[index];
             let text_kv = block.text_kv(pass.recorded.text.clone(), &pass.condition.lens());
-            let text = pass.recorded.with_kv(&text_kv);
+            let text = pass.recorded.with_kv(index, &text_kv);
             let left = block.finish(x.clone(), mixed.clone(), &text, limit);
             let gradients = (left * part(gradient, &piece).autodiff()).sum().backward();
             direct.push(gradient_of(&x, &gradients)?);
@@ -150,7 +151,7 @@ impl Transformer {
             let x = leaf(part(x, &piece));
             let rope = pass.recorded_rope.narrow(piece.start, piece.len());
             let block = &self.blocks()[index];
-            let turned = block.turned(&x, &pass.recorded.shared_ada, &rope, limit);
+            let turned = block.turned(&x, pass.recorded.ada(index), &rope, limit);
             let products = turned.into_iter().zip(&for_turned);
             let products = products.map(|(t, g)| (t * narrow(g, &piece).autodiff()).sum());
             let gradients = products

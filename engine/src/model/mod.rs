@@ -7,15 +7,15 @@ mod attention;
 mod block;
 pub(crate) mod by_block;
 mod config;
+mod kv_cache;
 mod rope2d;
 mod text_attention;
 mod transformer;
 
-pub(crate) use attention::MOST_SCORES;
-pub use attention::{KvCache, Look, Mask, attend};
-#[cfg(test)]
-pub(crate) use attention::{mix, split_and_turn, split_heads};
+pub use attention::{Look, Mask, attend};
+pub(crate) use attention::{MOST_SCORES, mix, split_and_turn, split_heads};
 pub use by_block::LowRankGradients;
 pub use config::ModelConfig;
+pub use kv_cache::KvCache;
 pub use rope2d::{Rope, angles, stretched};
 pub use transformer::{Condition, Transformer};

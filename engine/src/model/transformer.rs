@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::attention::{KvCache, Look, Mask, plain_deviation, plain_init};
-use super::block::{Block, BlockText, NORM_EPSILON};
+use super::attention::{Look, Mask, plain_deviation, plain_init};
+use super::block::{Ada, Block, BlockText, NORM_EPSILON};
 use super::config::{LEVEL_ROWS, ModelConfig};
+use super::kv_cache::KvCache;
 use super::rope2d::Rope;
 use super::text_attention::{TextKv, TextPool};
 use crate::api::Storage;
@@ -43,9 +44,12 @@ pub struct Condition {
     pub summary: Tensor<2>,
     /// Projected text, `[R, T, C]`.
     pub text: Tensor<3>,
-    /// Shifts, scales and gates shared by all blocks, `[R, 6, C]`.
+    /// Gates, scales and shifts before the blocks' own offsets, `[R, 6, C]` (for traces and tests).
     pub shared_ada: Tensor<3>,
-    head_ada: Tensor<3>,
+    /// Scale and shift of the head.
+    head_ada: [Tensor<3>; 2],
+    /// Gates, scales and shifts of every block.
+    ada: Vec<Ada>,
     text_kv: Vec<TextKv>,
     bias: Option<Tensor<4>>,
     lens: Arc<[usize]>,
@@ -73,7 +77,11 @@ impl Condition {
             summary: spread_rows(&self.summary, count),
             text: spread_rows(&self.text, count),
             shared_ada: spread_rows(&self.shared_ada, count),
-            head_ada: spread_rows(&self.head_ada, count),
+            head_ada: self
+                .head_ada
+                .each_ref()
+                .map(|part| spread_rows(part, count)),
+            ada: self.each_ada(|part| spread_rows(part, count)),
             text_kv: self.text_kv.iter().map(|kv| kv.spread(count)).collect(),
             bias: self.bias.as_ref().map(|bias| spread_rows(bias, count)),
             lens: spread_lens(&self.lens, count),
@@ -88,7 +96,8 @@ impl Condition {
             summary: self.summary.clone().autodiff(),
             text: self.text.clone().autodiff(),
             shared_ada: self.shared_ada.clone().autodiff(),
-            head_ada: self.head_ada.clone().autodiff(),
+            head_ada: self.head_ada.clone().map(Tensor::autodiff),
+            ada: self.each_ada(|part| part.clone().autodiff()),
             text_kv: Vec::new(),
             bias: self.bias.clone().map(Tensor::autodiff),
             lens: self.lens.clone(),
@@ -100,15 +109,24 @@ impl Condition {
         self.lens.clone()
     }
 
-    /// What block `index` needs to know.
-    pub(super) fn of_block(&self, index: usize) -> BlockText<'_> {
-        self.with_kv(&self.text_kv[index])
+    fn each_ada(&self, f: impl Fn(&Tensor<3>) -> Tensor<3>) -> Vec<Ada> {
+        self.ada.iter().map(|ada| ada.map(&f)).collect()
     }
 
-    /// What a block needs to know, with keys and values `text_kv` of the text.
-    pub(super) fn with_kv<'a>(&'a self, text_kv: &'a TextKv) -> BlockText<'a> {
+    /// Gates, scales and shifts of block `index`.
+    pub(super) fn ada(&self, index: usize) -> &Ada {
+        &self.ada[index]
+    }
+
+    /// What block `index` needs to know.
+    pub(super) fn of_block(&self, index: usize) -> BlockText<'_> {
+        self.with_kv(index, &self.text_kv[index])
+    }
+
+    /// What block `index` needs to know, with keys and values `text_kv` of the text.
+    pub(super) fn with_kv<'a>(&'a self, index: usize, text_kv: &'a TextKv) -> BlockText<'a> {
         BlockText {
-            shared_ada: &self.shared_ada,
+            ada: self.ada(index),
             text_kv,
             bias: self.bias.clone(),
         }
@@ -119,11 +137,13 @@ impl Condition {
     /// The first `count` rows alone.
     pub fn first_rows(&self, count: usize) -> Self {
         let kv = self.text_kv.iter().map(|kv| kv.first_rows(count));
+        let first = |part: &Tensor<3>| part.clone().narrow(0, 0, count);
         Self {
             summary: self.summary.clone().narrow(0, 0, count),
             text: self.text.clone().narrow(0, 0, count),
-            shared_ada: self.shared_ada.clone().narrow(0, 0, count),
-            head_ada: self.head_ada.clone().narrow(0, 0, count),
+            shared_ada: first(&self.shared_ada),
+            head_ada: self.head_ada.each_ref().map(&first),
+            ada: self.each_ada(first),
             text_kv: kv.collect(),
             bias: self.bias.clone().map(|bias| bias.narrow(0, 0, count)),
             lens: self.lens.iter().take(count).copied().collect(),
@@ -228,6 +248,9 @@ impl Transformer {
             .forward(source.clone())
             .reshape([rows, 6, width]);
         let head_ada = self.head_ada.forward(source).reshape([rows, 2, width]);
+        let head_ada = [0, 1].map(|index| head_ada.clone().narrow(1, index, 1));
+        let ada = self.blocks.iter().map(|block| block.ada(&shared_ada));
+        let ada = ada.collect();
         let text_kv = self
             .blocks
             .iter()
@@ -238,6 +261,7 @@ impl Transformer {
             text,
             shared_ada,
             head_ada,
+            ada,
             text_kv,
             bias,
             lens,
@@ -284,8 +308,8 @@ impl Transformer {
 
     /// What the head reads of hidden tokens `[R, L, C]`.
     pub(crate) fn head_input(&self, hidden: Tensor<3>, condition: &Condition) -> Tensor<3> {
-        let row = |index: usize| condition.head_ada.clone().narrow(1, index, 1);
-        scaled_norm(&hidden, &row(0), &row(1), 1.0, NORM_EPSILON)
+        let [scale, shift] = &condition.head_ada;
+        scaled_norm(&hidden, scale, shift, 1.0, NORM_EPSILON)
     }
 
     /// The layers of the blocks that take low-rank additions, first to last.
@@ -297,9 +321,9 @@ impl Transformer {
             .collect()
     }
 
-    /// An empty cache for every block.
-    pub fn caches(&self) -> Vec<KvCache> {
-        vec![KvCache::new(self.cache); self.blocks.len()]
+    /// An empty cache for every block, with room for `capacity` tokens of a row.
+    pub fn caches(&self, capacity: usize) -> Vec<KvCache> {
+        vec![KvCache::new(self.cache, capacity); self.blocks.len()]
     }
 
     /// How new caches keep keys and values.

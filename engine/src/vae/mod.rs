@@ -21,6 +21,35 @@ use crate::api::{EngineError, Rgb8Image};
 use crate::schedule::Scale;
 use crate::weights::{Network, Slots};
 
+/// Group normalisation of a map `[B, C, H, W]`, scale and shift per channel, then `SiLU`, as the tokenizer does it.
+pub(crate) fn group_norm_silu(
+    map: Tensor<4>,
+    groups: usize,
+    scale: &Tensor<1>,
+    shift: &Tensor<1>,
+    epsilon: f32,
+) -> Tensor<4> {
+    let map = bands::Bands::new(map, usize::MAX);
+    map.group_norm_silu(groups, scale, shift, epsilon).join()
+}
+
+/// Convolution of a map `[B, in, H, W]`, enlarged before if `double`, as the tokenizer does it.
+pub(crate) fn convolve(
+    map: Tensor<4>,
+    weight: &Tensor<4>,
+    bias: &Tensor<1>,
+    double: bool,
+) -> Tensor<4> {
+    let is_single = weight.dims()[3] == 1;
+    let map = bands::Bands::new(map, usize::MAX);
+    match (double, is_single) {
+        (true, _) => map.double_conv3(weight, bias),
+        (false, true) => map.conv1(weight, bias),
+        (false, false) => map.conv3(weight, bias),
+    }
+    .join()
+}
+
 /// The whole tokenizer.
 #[derive(Clone, Debug)]
 pub struct Vae {

@@ -27,14 +27,43 @@ pub(in crate::kernels) struct Shader {
 }
 
 impl Shader {
-    /// The whole text.
+    /// The whole text: the constants, and every line with `{name:count}` as often as it says.
     pub(in crate::kernels) fn source(&self) -> String {
         let constants = self.constants.iter();
         let mut source: String = constants
             .map(|(name, value)| format!("const {name}: u32 = {value}u;\n"))
             .collect();
-        source.push_str(self.text);
+        for line in self.text.lines() {
+            if line.trim_start().starts_with("//") {
+                continue;
+            }
+            self.repeat(line, &mut source);
+        }
         source
+    }
+
+    /// Adds `line` to `source`, for every number below the count of each `{name:count}` in it.
+    fn repeat(&self, line: &str, source: &mut String) {
+        let found = line.find(':').and_then(|colon| {
+            let start = line[..colon].rfind('{')?;
+            let end = colon + line[colon..].find('}')?;
+            let (name, count) = (&line[start + 1..colon], &line[colon + 1..end]);
+            let constant = self.constants.iter().find(|(name, _)| *name == count);
+            let count = constant.map_or_else(|| count.parse().ok(), |(_, value)| Some(*value))?;
+            Some((name, &line[start..=end], count))
+        });
+        let Some((name, whole, count)) = found else {
+            source.push_str(line);
+            source.push('\n');
+            return;
+        };
+        for number in 0..count {
+            let line = line.replace(whole, &number.to_string());
+            self.repeat(
+                &line.replace(&format!("{{{name}}}"), &number.to_string()),
+                source,
+            );
+        }
     }
 }
 
@@ -50,10 +79,10 @@ impl KernelMetadata for Shader {
 
 impl CubeKernel for Shader {
     fn define(&self) -> KernelDefinition {
-        // Never compiled: the text stands in for it. The size of workgroups stands in the text as well.
+        // Never compiled: the text stands in for it, with its own size of workgroups and its own guards.
         let settings = KernelSettings::new(
             CubeDim::new_1d(64).into(),
-            ExecutionMode::Checked,
+            ExecutionMode::Unchecked,
             AddressType::U32,
         );
         KernelDefinition {

@@ -15,12 +15,14 @@ use burn::tensor::{DType, Device, Tensor};
 use self::bridge::{Launches, Shader, run};
 use super::{PRECISION, Precision, Sight};
 
+/// Whether this build has them.
+pub(super) const IN_THIS_BUILD: bool = !cfg!(feature = "fast");
 /// Most workgroups in one direction.
 const MOST_GROUPS: u32 = 32_768;
 /// Values of a map that one workgroup sums.
 const PIECE: usize = 8192;
-/// Workgroup memory of the attention, in groups of four values; every device has 16 KB.
-const TILE_QUARTERS: usize = 512;
+/// Workgroup memory of the attention for values that pass by, in groups of four; every device has 16 KB in all.
+const TILE_QUARTERS: usize = 480;
 /// Rows of a batch whose numbers of keys fit in one launch.
 const KEYS_AT_ONCE: usize = 64;
 
@@ -37,7 +39,7 @@ macro_rules! shader {
 /// Whether shaders apply to a tensor.
 fn applies<const D: usize>(x: &Tensor<D>) -> bool {
     let device = x.device();
-    !cfg!(feature = "fast")
+    IN_THIS_BUILD
         && PRECISION.get() != Precision::Off
         && x.dtype() == DType::F32
         && !x.dims().contains(&0)
@@ -176,10 +178,9 @@ struct Places {
 }
 
 impl Places {
-    /// Launches for `queries` that see `keys` of every row; `None` where heads do not divide into fours.
+    /// Launches for `queries` that see `keys` of every row; `None` for heads that do not divide into 32s.
     fn launches(&self, sights: &[(std::ops::Range<usize>, Vec<usize>)]) -> Option<Launches> {
-        let quarters = self.head_width / 4;
-        if !self.head_width.is_multiple_of(4) || quarters == 0 || quarters > 64 {
+        if !self.head_width.is_multiple_of(32) || self.head_width > 256 {
             return None;
         }
         let width = self.heads * self.head_width;
@@ -210,11 +211,16 @@ impl Places {
                 list.push((groups, info));
             }
         }
-        let tile = (TILE_QUARTERS / quarters).clamp(1, 32);
+        let fit = TILE_QUARTERS / (self.head_width / 4);
+        let passing = [32, 16, 8, 4].into_iter().find(|&passing| passing <= fit)?;
         Some(Launches {
             shader: shader!(
                 "attend",
-                vec![("QUARTERS", quarters as u32), ("TILE", tile as u32)]
+                vec![
+                    ("WIDTH", self.head_width as u32),
+                    ("PASSING", passing as u32),
+                    ("OWN", (self.head_width / 32) as u32)
+                ]
             ),
             inputs: 3,
             shape: vec![self.rows, self.length, width],
@@ -292,6 +298,47 @@ pub(super) fn cross_attention(
     let launches = layout.launches(&[(0..length, lens.to_vec())])?;
     let text = text.clone();
     Some(run(query.clone(), text.clone(), text, None, launches))
+}
+
+/// See [`kernels::conv`](super::conv).
+pub(super) fn conv(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: &Tensor<1>,
+    double: bool,
+) -> Option<Tensor<4>> {
+    let [batch, inputs, height, width] = x.dims();
+    let [outputs, _, side, _] = weight.dims();
+    // A picture's three channels would cost as much as 64.
+    if !applies(x)
+        || outputs < 16
+        || side % 2 == 0
+        || weight.dims() != [outputs, inputs, side, side]
+    {
+        return None;
+    }
+    let double = if double { 2 } else { 1 };
+    let (height, width) = (height * double, width * double);
+    let workgroups = [
+        (height * width).div_ceil(64) as u32,
+        outputs.div_ceil(64) as u32,
+        batch as u32,
+    ];
+    if workgroups[0] > 65_535 {
+        return None;
+    }
+    let constants = [("SIDE", side), ("DOUBLE", double)];
+    let constants = constants.map(|(name, value)| (name, value as u32));
+    let launches = Launches {
+        shader: shader!("conv", constants.to_vec()),
+        inputs: 3,
+        shape: vec![batch, outputs, height, width],
+        list: vec![(
+            workgroups,
+            [inputs, outputs, height, width].map(|v| v as u32).to_vec(),
+        )],
+    };
+    Some(run(x.clone(), weight.clone(), bias.clone(), None, launches))
 }
 
 /// See [`kernels::group_norm_silu`](super::group_norm_silu).

@@ -10,7 +10,7 @@ use crate::api::DeviceChoice;
 use crate::model::Rope;
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
-use crate::{device, layers, model};
+use crate::{device, layers, model, vae};
 
 fn software() -> Option<Device> {
     if let Ok(open) = device::open(DeviceChoice::Software) {
@@ -164,10 +164,12 @@ fn turns_are_their_definition() {
 fn attention_is_its_definition() {
     let Some(software) = software() else { return };
     for ([rows, heads, length, head_width], keys) in [
-        ([1, 1, 1, 4], 1),
-        ([2, 3, 5, 8], 33),
+        ([1, 1, 1, 32], 1),
+        ([2, 3, 5, 64], 33),
         ([2, 5, 67, 32], 91),
         ([1, 2, 130, 128], 77),
+        ([1, 1, 65, 96], 32),
+        ([1, 1, 3, 256], 40),
     ] {
         let inputs = |device: &Device| {
             [length, keys, keys].map(|places| {
@@ -184,7 +186,7 @@ fn attention_is_its_definition() {
             },
             &|device| {
                 let [query, key, value] = inputs(device);
-                model::mix(query, key, value, None, usize::MAX)
+                model::mix(query, key, value, keys, None, usize::MAX)
             },
         );
     }
@@ -197,7 +199,7 @@ fn attention_sees_only_what_it_may() {
         .map(|(queries, keys)| Sight { queries, keys })
         .into();
     let inputs = |device: &Device| {
-        [11, 20, 20].map(|places| random([2, 3, places, 8], places as u64, device))
+        [11, 20, 20].map(|places| random([2, 3, places, 32], places as u64, device))
     };
     compare(
         "sights",
@@ -213,7 +215,7 @@ fn attention_sees_only_what_it_may() {
                     .clone()
                     .narrow(2, sight.queries.start, sight.queries.len());
                 let [key, value] = [&key, &value].map(|t| t.clone().narrow(2, 0, sight.keys));
-                model::mix(query, key, value, None, usize::MAX)
+                model::mix(query, key, value, sight.keys, None, usize::MAX)
             };
             Tensor::cat(sights.iter().map(part).collect(), 1)
         },
@@ -225,7 +227,7 @@ fn cross_attention_is_its_definition() {
     let Some(software) = software() else { return };
     // More rows than one launch takes.
     for ([rows, length, heads, head_width], tokens) in
-        [([1, 1, 1, 4], 1), ([3, 9, 5, 32], 13), ([70, 3, 2, 8], 6)]
+        [([1, 1, 1, 32], 1), ([3, 9, 5, 32], 13), ([70, 3, 2, 64], 6)]
     {
         let width = heads * head_width;
         let lens: Arc<[usize]> = (0..rows).map(|row| 1 + row % tokens).collect();
@@ -255,6 +257,7 @@ fn cross_attention_is_its_definition() {
                         head(query.clone().narrow(0, row, 1)),
                         head(key),
                         head(value),
+                        len,
                         None,
                         usize::MAX,
                     )
@@ -303,6 +306,39 @@ fn group_norms_are_their_definition() {
 }
 
 #[test]
+fn convolutions_are_their_definition() {
+    let Some(software) = software() else { return };
+    for ([batch, inputs, height, width], outputs, side, double) in [
+        ([1, 1, 1, 1], 1, 3, false),
+        ([2, 3, 7, 11], 9, 3, false),
+        ([1, 37, 9, 13], 65, 3, false),
+        ([2, 16, 5, 6], 3, 3, true),
+        ([1, 20, 12, 9], 70, 1, false),
+        ([1, 5, 6, 7], 12, 3, true),
+    ] {
+        let inputs = |device: &Device| {
+            (
+                random([batch, inputs, height, width], 1, device),
+                random([outputs, inputs, side, side], 2, device),
+                random([outputs], 3, device),
+            )
+        };
+        compare(
+            "convolution",
+            &software,
+            &|device| {
+                let (x, weight, bias) = inputs(device);
+                super::conv(&x, &weight, &bias, double)
+            },
+            &|device| {
+                let (x, weight, bias) = inputs(device);
+                vae::convolve(x, &weight, &bias, double)
+            },
+        );
+    }
+}
+
+#[test]
 fn nothing_applies_to_gradients_or_to_the_processor() {
     let Some(software) = software() else { return };
     for device in [software.autodiff(), Device::flex()] {
@@ -318,8 +354,15 @@ fn every_shader_is_valid_by_itself() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let text: &'static str = std::fs::read_to_string(&path).unwrap().leak();
-        for (half, quarters, tile) in [(1, 1, 32), (16, 8, 32), (64, 32, 16)] {
-            let constants = vec![("HALF", half), ("QUARTERS", quarters), ("TILE", tile)];
+        for (half, width, passing) in [(1, 32, 32), (16, 96, 16), (64, 128, 8)] {
+            let constants = vec![
+                ("HALF", half),
+                ("WIDTH", width),
+                ("PASSING", passing),
+                ("OWN", width / 32),
+                ("SIDE", 3),
+                ("DOUBLE", 2),
+            ];
             let constants = constants
                 .into_iter()
                 .filter(|(name, _)| text.contains(name))
@@ -344,5 +387,5 @@ fn every_shader_is_valid_by_itself() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 7);
+    assert_eq!(seen, 8);
 }

@@ -1,0 +1,169 @@
+//! Keys and values of finished scales.
+
+use burn::tensor::{DType, Tensor};
+
+use crate::api::Storage;
+use crate::weights::{stored, widened};
+
+/// Keys and values of the finished scales of one block, each `[B, N, L, D]`.
+///
+/// Room for a run is taken once; scales are written into it one after the other. What does not fit, because it was
+/// not foreseen or because it is the last scale, which nothing looks back on, lies beside, and so does what is kept in
+/// eight bits, where nothing can be written in place.
+#[derive(Clone, Debug, Default)]
+pub struct KvCache {
+    room: Option<[Tensor<4>; 2]>,
+    /// Tokens the room is for, and those written.
+    capacity: usize,
+    written: usize,
+    beside: Vec<[Tensor<4>; 2]>,
+    storage: Storage,
+}
+
+/// Keys and values of some rows in f32, `[B, N, S', D]`, of which the first `count` places are there.
+pub(super) struct Seen {
+    pub(super) keys: Tensor<4>,
+    pub(super) values: Tensor<4>,
+    pub(super) count: usize,
+}
+
+impl KvCache {
+    /// An empty one with room for `capacity` tokens of a row, that keeps as `storage` says.
+    pub fn new(storage: Storage, capacity: usize) -> Self {
+        Self {
+            storage,
+            capacity,
+            ..Self::default()
+        }
+    }
+
+    /// Adds the keys and values of one scale, or of some that pass together.
+    pub(super) fn push(&mut self, keys: Tensor<4>, values: Tensor<4>) {
+        let own = [keys, values].map(|own| stored(own, self.storage));
+        let [batch, heads, count, width] = own[0].dims();
+        let fits = self.written + count <= self.capacity && self.beside.is_empty();
+        if self.storage == Storage::Eight || !fits {
+            self.beside.push(own);
+            return;
+        }
+        let room = self.room.take().unwrap_or_else(|| {
+            let shape = [batch, heads, self.capacity, width];
+            [(); 2].map(|()| Tensor::zeros(shape, (&own[0].device(), own[0].dtype())))
+        });
+        let places = [
+            0..batch,
+            0..heads,
+            self.written..self.written + count,
+            0..width,
+        ];
+        let [[keys, values], [own_keys, own_values]] = [room, own];
+        self.room = Some([
+            keys.slice_assign(places.clone(), own_keys),
+            values.slice_assign(places, own_values),
+        ]);
+        self.written += count;
+    }
+
+    /// Forgets all rows of the batch but the first `count`.
+    pub fn keep_rows(&mut self, count: usize) {
+        let first = |part: Tensor<4>| {
+            let rows = widened(part, DType::F32).narrow(0, 0, count);
+            stored(rows, self.storage)
+        };
+        self.room = self.room.take().map(|room| room.map(first));
+        let beside = std::mem::take(&mut self.beside).into_iter();
+        self.beside = beside.map(|parts| parts.map(first)).collect();
+    }
+
+    /// Keys and values of rows `start..start + count` of the batch.
+    pub(super) fn rows(&self, start: usize, count: usize) -> Seen {
+        let rows = |part: &Tensor<4>| {
+            let part = match part.dtype() {
+                // Not every backend takes a part of what is kept in eight bits.
+                DType::QFloat(_) => widened(part.clone(), DType::F32),
+                _ => part.clone(),
+            };
+            part.narrow(0, start, count)
+        };
+        let is_direct = self.beside.is_empty() && self.storage == Storage::Single;
+        let joined = |which: usize| {
+            let room = self.room.iter().map(|room| {
+                let room = rows(&room[which]);
+                if is_direct {
+                    room
+                } else {
+                    room.narrow(2, 0, self.written)
+                }
+            });
+            let beside = self.beside.iter().map(|parts| rows(&parts[which]));
+            let mut parts: Vec<Tensor<4>> = room.chain(beside).collect();
+            let joined = if parts.len() == 1 {
+                parts.remove(0)
+            } else {
+                Tensor::cat(parts, 2)
+            };
+            widened(joined, DType::F32)
+        };
+        Seen {
+            keys: joined(0),
+            values: joined(1),
+            count: self.len(),
+        }
+    }
+
+    /// Tokens of a row.
+    pub(super) fn len(&self) -> usize {
+        let beside = self.beside.iter().map(|parts| parts[0].dims()[2]);
+        self.written + beside.sum::<usize>()
+    }
+
+    /// Tokens of a row that memory is taken for.
+    pub(super) fn places(&self) -> usize {
+        self.len().max(self.capacity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KvCache;
+    use crate::api::Storage;
+    use burn::tensor::{Device, Tensor, TensorData};
+
+    fn scale(count: usize, seed: usize) -> [Tensor<4>; 2] {
+        [0, 1].map(|which| {
+            let values =
+                (0..2 * 3 * count * 32).map(|i| ((i * 37 + seed * 11 + which) % 101) as f32);
+            let data = TensorData::new(values.collect::<Vec<_>>(), [2, 3, count, 32]);
+            Tensor::from_data(data, &Device::flex())
+        })
+    }
+
+    fn read(cache: &KvCache, start: usize, count: usize) -> Vec<Vec<f32>> {
+        let seen = cache.rows(start, count);
+        [seen.keys, seen.values]
+            .map(|t| t.narrow(2, 0, seen.count).try_into_vec_as().unwrap())
+            .to_vec()
+    }
+
+    #[test]
+    fn room_taken_once_holds_what_parts_hold() {
+        for storage in [Storage::Single, Storage::Half, Storage::Eight] {
+            for capacity in [0, 4, 20, 21, 100] {
+                let mut cache = KvCache::new(storage, capacity);
+                let mut parts = KvCache::new(storage, 0);
+                for (seed, count) in [1, 4, 16].into_iter().enumerate() {
+                    let [keys, values] = scale(count, seed);
+                    cache.push(keys.clone(), values.clone());
+                    parts.push(keys, values);
+                    assert_eq!(cache.len(), parts.len());
+                    for (start, rows) in [(0, 2), (1, 1)] {
+                        assert_eq!(read(&cache, start, rows), read(&parts, start, rows));
+                    }
+                }
+                cache.keep_rows(1);
+                parts.keep_rows(1);
+                assert_eq!(read(&cache, 0, 1), read(&parts, 0, 1));
+            }
+        }
+    }
+}
