@@ -133,6 +133,12 @@ pub fn passed_path() -> Option<PathBuf> {
     Some(dirs.cache_dir().join("devices.txt"))
 }
 
+/// Where the key lies that lets other machines draw here, and this one there; `None` when the system names no such folder.
+pub fn remote_key_path() -> Option<PathBuf> {
+    let dirs = directories::ProjectDirs::from("", "", "infinity")?;
+    Some(dirs.config_dir().join("remote-key"))
+}
+
 fn warning(error: &dyn std::fmt::Display, path: &Path) -> String {
     format!(
         "The preferences could not be read ({error}), so the usual ones are used: {}",

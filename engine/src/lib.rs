@@ -16,6 +16,7 @@ pub mod model;
 mod picture_file;
 pub mod postcards;
 pub mod random;
+pub mod remote;
 pub mod resize;
 mod runner;
 pub mod schedule;

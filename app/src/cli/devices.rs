@@ -57,6 +57,9 @@ pub(super) fn run(args: &Args) {
             println!("          driver: {}", info.driver);
         }
     }
+    println!(
+        "remote    another machine where `infinity serve` runs\n          not chosen; ask for it with --device remote:HOST:PORT"
+    );
 }
 
 /// Draws the test picture on every device.

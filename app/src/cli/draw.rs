@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use infinity_engine::api::{
-    DeviceChoice, Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, Mode, ModelInfo,
-    PixelBudget, Rgb8Image, Task, WeightStorage,
+    Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, Mode, ModelInfo, PixelBudget,
+    Rgb8Image, Task, WeightStorage,
 };
-use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
+use infinity_engine::{EngineHandle, Previews, SpawnOptions};
 
+use super::CliError;
+use super::place::{self, Place};
 use super::places::{Places, prompts_in};
 use super::start::{Opened, Start};
 use super::values::{self, Numbers, Shape};
-use super::{CliError, models};
 use crate::recipe::{Recipe, write_new_png, write_png};
 use crate::settings::passed_path;
 
@@ -102,9 +103,9 @@ pub(super) struct Args {
     /// Also write where the bits were uncertain, white for a coin toss, to this PNG file.
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     doubt_out: Option<PathBuf>,
-    /// Where to compute: auto, gpu, gpu:N, cpu or software.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
-    device: DeviceChoice,
+    /// Where to compute: auto, gpu, gpu:N, cpu, software, or remote:HOST:PORT, where `infinity serve` runs.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = place::parse)]
+    device: Place,
     /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), eight (all of these in eight bits), or the first of these that fits (auto).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
     weights: WeightStorage,
@@ -121,17 +122,17 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let many = args.prompts.is_some() || args.drafts.is_some();
     let places = Places::new(args.out.as_deref(), args.steps_out.as_deref(), many)?;
-    let folder = models::find_or_say(args.model.as_deref())?;
+    let options = args.device.options(args.model.as_deref())?;
     let previews = if args.steps_out.is_some() {
         Previews::Full
     } else {
         Previews::Off
     };
-    let engine = spawn(SpawnOptions {
+    let engine = args.device.start(SpawnOptions {
         previews,
         weights: args.weights,
         passed: passed_path(),
-        ..SpawnOptions::new(args.device, Some(folder))
+        ..options
     })?;
     let result = draw_all(args, start.as_ref(), &prompts, &places, &engine);
     engine.shut_down()?;

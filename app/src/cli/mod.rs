@@ -19,9 +19,11 @@ mod lab;
 mod memory;
 mod merge;
 mod models;
+mod place;
 mod places;
 mod rebuild;
 mod report;
+mod serve;
 mod start;
 mod trace;
 mod train;
@@ -68,6 +70,8 @@ enum Command {
     Rebuild(rebuild::Args),
     Import(import::Args),
     Devices(devices::Args),
+    #[command(visible_alias = "serve-device")]
+    Serve(serve::Args),
     Train(train::Args),
     Finetune(finetune::Args),
     Merge(merge::Args),
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
             devices::run(&args);
             Ok(())
         }
+        Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Finetune(args)) => finetune::run(&args),
         Some(Command::Merge(args)) => merge::run(&args),

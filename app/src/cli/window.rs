@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use infinity_engine::api::{DeviceChoice, WeightStorage};
-use infinity_engine::{EngineHandle, Previews, SpawnOptions, spawn};
+use infinity_engine::api::WeightStorage;
+use infinity_engine::{Previews, SpawnOptions};
 
+use super::place::{self, Place};
 use super::{CliError, models, values};
 use crate::settings::passed_path;
 use crate::{WindowOptions, run_window};
@@ -18,9 +19,9 @@ pub(super) struct Args {
     /// Model folder to open; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Where to compute: auto, gpu, gpu:N, cpu or software.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
-    device: DeviceChoice,
+    /// Where to compute: auto, gpu, gpu:N, cpu, software, or remote:HOST:PORT, where `infinity serve` runs.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = place::parse)]
+    device: Place,
     /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), eight (all of these in eight bits), or the first of these that fits (auto).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
     weights: WeightStorage,
@@ -32,25 +33,25 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
     }
     let mut options = WindowOptions::of_this_user();
     options.icon_png = Some(ICON);
-    let model = models::find(args.model.as_deref());
-    if model.is_none() && options.warning.is_none() {
+    let is_here = matches!(args.device, Place::Here(_));
+    let model = is_here
+        .then(|| models::find(args.model.as_deref()))
+        .flatten();
+    if is_here && model.is_none() && options.warning.is_none() {
         options.warning = Some(
             "No model was found. Open a model folder in the preferences at the lower right."
                 .to_owned(),
         );
     }
-    let (device, weights) = (args.device, args.weights);
+    let (place, weights) = (args.device, args.weights);
     let start = move |wake| {
-        let engine = spawn(SpawnOptions {
-            device,
-            model,
+        place.start_or_say(SpawnOptions {
             previews: Previews::Budgeted,
             weights,
             passed: passed_path(),
             wake,
-            on_step: None,
-        });
-        engine.unwrap_or_else(EngineHandle::failed)
+            ..SpawnOptions::new(place.device(), model)
+        })
     };
     run_window(options, start).map_err(|error| no_window(&error.to_string()))
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Tensor names of a weight file that do not fit the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyProblems {
@@ -165,6 +167,22 @@ pub enum EngineError {
         /// What to do.
         advice: String,
     },
+    /// Another machine does not draw for us.
+    #[error("{address} does not draw for this program ({what}). {advice}")]
+    Remote {
+        /// The machine.
+        address: String,
+        /// What happened.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
+    /// What another machine said; a sentence for the user.
+    #[error("{said}")]
+    Told {
+        /// Its words.
+        said: String,
+    },
     /// The engine thread has ended.
     #[error("The engine has stopped. Start the program again.")]
     EngineGone,
@@ -214,5 +232,19 @@ impl EngineError {
             path: path.into(),
             reason: reason.into(),
         }
+    }
+}
+
+/// Over a wire goes what the user is told.
+impl Serialize for EngineError {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.to_string())
+    }
+}
+
+impl<'de> Deserialize<'de> for EngineError {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let said = String::deserialize(from)?;
+        Ok(Self::Told { said })
     }
 }

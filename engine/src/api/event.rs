@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     DeviceInfo, EngineError, Finding, FoundPicture, GenerateSpec, JobId, MemoryNeed, ModelInfo,
     Rgb8Image, TuneRates, TuneStep,
 };
 
 /// Where a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// Reading the prompt.
     EncodingPrompt,
@@ -19,7 +21,7 @@ pub enum Stage {
 }
 
 /// How uncertain the bits of a picture were, place by place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
     /// Places in a row.
     pub width: usize,
@@ -30,7 +32,7 @@ pub struct Doubt {
 }
 
 /// What the engine tells. Every event of a job carries its number, so late ones can be dropped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Event {
     /// The device is open.
     DeviceReady {
@@ -186,4 +188,29 @@ pub enum Event {
         /// Why; shown to the user.
         error: EngineError,
     },
+}
+
+impl Event {
+    /// The job that ends with this event.
+    pub fn ends(&self) -> Option<JobId> {
+        match self {
+            Self::ImageDone { job, .. }
+            | Self::DraftsDone { job, .. }
+            | Self::Rebuilt { job, .. }
+            | Self::PicturesFound { job, .. }
+            | Self::TuneDone { job, .. }
+            | Self::Cancelled { job }
+            | Self::Failed { job, .. } => Some(*job),
+            Self::DeviceReady { .. }
+            | Self::ModelLoaded { .. }
+            | Self::ModelFailed { .. }
+            | Self::Started { .. }
+            | Self::Stage { .. }
+            | Self::ScaleDone { .. }
+            | Self::DraftDone { .. }
+            | Self::TuneFitted { .. }
+            | Self::TuneStepDone { .. }
+            | Self::TuneSamples { .. } => None,
+        }
+    }
 }

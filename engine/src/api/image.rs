@@ -2,15 +2,37 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// An 8-bit RGB picture, row by row from the top, three bytes a pixel.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Untrusted")]
 pub struct Rgb8Image {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
     /// `width * height * 3` bytes, red first.
+    #[serde(with = "super::bytes")]
     pub pixels: Arc<[u8]>,
+}
+
+/// A picture as it comes over a wire, before anybody has counted its bytes.
+#[derive(Deserialize)]
+struct Untrusted {
+    width: u32,
+    height: u32,
+    #[serde(with = "super::bytes")]
+    pixels: Arc<[u8]>,
+}
+
+impl TryFrom<Untrusted> for Rgb8Image {
+    type Error = &'static str;
+
+    fn try_from(from: Untrusted) -> Result<Self, Self::Error> {
+        Self::new(from.width, from.height, from.pixels.to_vec())
+            .ok_or("a picture's bytes do not fit its size")
+    }
 }
 
 impl Rgb8Image {

@@ -5,6 +5,7 @@
 //! [`crate::EngineHandle`].
 
 mod bits;
+mod bytes;
 mod card;
 mod error;
 mod event;

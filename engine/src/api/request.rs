@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::{GenerateSpec, Source, TuneWish};
 
 /// Number of a job, unique within one engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct JobId(pub u64);
 
 /// What the app may ask. Requests are served one after the other, in their order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Load the model in this folder; answers `ModelLoaded` or `ModelFailed`.
     LoadModel {
@@ -26,7 +28,7 @@ pub enum Request {
 }
 
 /// A job of the engine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Task {
     /// Draw one picture; streams `ScaleDone` per scale, then `ImageDone`.
     Generate(GenerateSpec),

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{EngineError, Rgb8Image};
 
 /// Where a picture is drawn anew: a value per pixel, row by row from the top.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mask {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
     /// 0 keeps the pixel, byte for byte; 255 draws it anew; between, both are mixed.
+    #[serde(with = "super::bytes")]
     pub values: Arc<[u8]>,
 }
 
@@ -97,7 +100,7 @@ impl std::fmt::Debug for Mask {
 }
 
 /// Pixels to add at the sides of a picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sides {
     /// At the left.
     pub left: u32,
@@ -110,7 +113,7 @@ pub struct Sides {
 }
 
 /// A picture to start from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// The picture.
     pub picture: Rgb8Image,

@@ -76,7 +76,7 @@ impl Default for TuneWish {
 }
 
 /// What lessons of a model take on this device, per piece of a wish.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TuneRates {
     /// Seconds per picture of an update, measured; `None` where even one picture does not fit.
     pub secs_per_picture: Option<f32>,
@@ -115,7 +115,7 @@ impl TuneRates {
 }
 
 /// A picture that can be learned from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FoundPicture {
     /// Its file.
     pub path: PathBuf,
@@ -142,7 +142,7 @@ impl FoundPicture {
 }
 
 /// Something the artist should know about a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The file.
     pub path: PathBuf,
@@ -153,7 +153,7 @@ pub struct Finding {
 }
 
 /// How far the teaching is.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TuneStep {
     /// Updates made.
     pub step: u64,

@@ -102,9 +102,8 @@ impl Block {
     pub(super) fn ada(&self, shared: &Tensor<3>) -> Ada {
         let own = self.ada_gss.clone().reshape([1, 6, self.width]);
         // Part by part: cut out of one sum, each would be gathered anew wherever it is used.
-        Ada([0, 1, 2, 3, 4, 5].map(|index| {
-            own.clone().narrow(1, index, 1) + shared.clone().narrow(1, index, 1)
-        }))
+        Ada([0, 1, 2, 3, 4, 5]
+            .map(|index| own.clone().narrow(1, index, 1) + shared.clone().narrow(1, index, 1)))
     }
 
     /// Queries, keys and values of `x`, each `[R, N, L, D]`.

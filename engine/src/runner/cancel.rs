@@ -40,6 +40,11 @@ impl CancelBoard {
         lock(&self.stopped).contains(&job)
     }
 
+    /// All jobs that are stopped, and all that are paused.
+    pub(crate) fn marked(&self) -> [HashSet<JobId>; 2] {
+        [&self.stopped, &self.paused].map(|list| lock(list).clone())
+    }
+
     /// Forgets a job that has ended.
     pub fn forget(&self, job: JobId) {
         lock(&self.stopped).remove(&job);

@@ -22,8 +22,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::api::{DeviceChoice, EngineError, Event, JobId, Request, Task, WeightStorage};
 use link::Link;
@@ -189,6 +190,11 @@ impl EngineHandle {
     /// Waits for the next event; `None` when the engine has ended.
     pub fn wait_event(&self) -> Option<Event> {
         self.events.recv().ok()
+    }
+
+    /// Waits for the next event, but not longer than `patience`.
+    pub(crate) fn event_within(&self, patience: Duration) -> Result<Event, RecvTimeoutError> {
+        self.events.recv_timeout(patience)
     }
 
     /// Closes the channels and waits until the engine thread has freed everything.

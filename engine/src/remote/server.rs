@@ -1,0 +1,181 @@
+//! The machine that draws.
+
+use std::io::{self, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::RecvTimeoutError;
+
+use super::{Key, Saying, wire};
+use crate::api::{DeviceChoice, EngineError, WeightStorage};
+use crate::{EngineHandle, SpawnOptions, spawn};
+
+/// Time for a meeting.
+const MEETING: Duration = Duration::from_secs(10);
+/// How often a server nods when it has nothing to tell.
+pub(super) const NOD_EVERY: Duration = Duration::from_secs(3);
+
+/// What a server draws with.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// The device to compute on.
+    pub device: DeviceChoice,
+    /// How weights are kept.
+    pub weights: WeightStorage,
+    /// The model folder that is loaded for everybody who comes.
+    pub model: Option<PathBuf>,
+    /// See [`SpawnOptions::passed`].
+    pub passed: Option<PathBuf>,
+}
+
+/// A server that listens.
+pub struct Server {
+    listener: TcpListener,
+    key: Key,
+    options: ServerOptions,
+    busy: Arc<AtomicBool>,
+}
+
+/// Marks a server as free when a visit ends, however it ends.
+struct Visit(Arc<AtomicBool>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Server {
+    /// Listens on `address`, as `127.0.0.1:7860`; port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// [`EngineError::Remote`] when the address cannot be listened on.
+    pub fn listen(address: &str, key: Key, options: ServerOptions) -> Result<Self, EngineError> {
+        let listener = TcpListener::bind(address).map_err(|error| EngineError::Remote {
+            address: address.to_owned(),
+            what: format!("it cannot be listened on: {error}"),
+            advice: "Choose another address or port.".to_owned(),
+        })?;
+        Ok(Self {
+            listener,
+            key,
+            options,
+            busy: Arc::default(),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] when the system does not say.
+    pub fn address(&self) -> Result<SocketAddr, EngineError> {
+        self.listener
+            .local_addr()
+            .map_err(|error| EngineError::internal(format!("asking for the own address: {error}")))
+    }
+
+    /// Draws for whoever comes and knows the key, one at a time, without end; `tell` hears a line about every visit.
+    pub fn run(&self, tell: &(dyn Fn(&str) + Sync)) {
+        std::thread::scope(|scope| {
+            for stream in self.listener.incoming() {
+                let Ok(stream) = stream else { continue };
+                scope.spawn(move || {
+                    let who = stream
+                        .peer_addr()
+                        .map_or_else(|_| "somebody".to_owned(), |who| who.to_string());
+                    match self.visit(stream, &who, tell) {
+                        Ok(()) => tell(&format!("{who} has gone")),
+                        Err(error) => tell(&format!("{who}: {error}")),
+                    }
+                });
+            }
+        });
+    }
+
+    fn visit(&self, mut stream: TcpStream, who: &str, tell: &dyn Fn(&str)) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(MEETING))?;
+        stream.set_write_timeout(Some(MEETING))?;
+        let mut visit = None;
+        wire::welcome(&mut stream, &self.key, || {
+            let was_busy = self.busy.swap(true, Ordering::SeqCst);
+            visit = (!was_busy).then(|| Visit(self.busy.clone()));
+            !was_busy
+        })?;
+        stream.set_read_timeout(None)?;
+        tell(&format!("drawing for {who}"));
+        let options = &self.options;
+        let engine = spawn(SpawnOptions {
+            weights: options.weights,
+            passed: options.passed.clone(),
+            ..SpawnOptions::new(options.device, options.model.clone())
+        })
+        .unwrap_or_else(EngineHandle::failed);
+        let gone = AtomicBool::new(false);
+        let heard = stream.try_clone()?;
+        let done = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                listen_to(heard, &engine);
+                gone.store(true, Ordering::SeqCst);
+            });
+            let done = tell_events(&mut stream, &engine, &gone);
+            // Whoever listens hears that it is over.
+            let _closed = stream.shutdown(std::net::Shutdown::Both);
+            done
+        });
+        // All of it is over before anybody else is drawn for.
+        let ended = engine.shut_down();
+        drop(visit);
+        done?;
+        ended.map_err(|error| io::Error::other(error.to_string()))
+    }
+}
+
+/// Passes on what the visitor asks, until it is gone.
+fn listen_to(stream: TcpStream, engine: &EngineHandle) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let sent = match wire::hear(&mut stream) {
+            Ok(Some(Saying::Ask(request))) => engine.send(request),
+            Ok(Some(Saying::Cancel(job))) => {
+                engine.cancel(job);
+                Ok(())
+            }
+            Ok(Some(Saying::Pause(job, paused))) => {
+                engine.pause(job, paused);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(_) => return,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on what the engine tells, until one of them is gone.
+fn tell_events(stream: &mut TcpStream, engine: &EngineHandle, gone: &AtomicBool) -> io::Result<()> {
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    let mut silent = Duration::ZERO;
+    while !gone.load(Ordering::SeqCst) {
+        match engine.event_within(LOOK_EVERY) {
+            Ok(event) => {
+                wire::say(stream, &event)?;
+                silent = Duration::ZERO;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                silent += LOOK_EVERY;
+                if silent >= NOD_EVERY {
+                    wire::nod(stream)?;
+                    silent = Duration::ZERO;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+    Ok(())
+}
