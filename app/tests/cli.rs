@@ -309,6 +309,17 @@ fn nothing_is_left_of_a_failed_import() {
     assert!(desk.path().join("empty/model.json").is_file());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let script = "\"$0\" memory --size 2b | true; \"$0\" memory --size 2b | head -1";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_infinity")])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
 /// Runs the program where no file may grow beyond a kilobyte, as on a full disk.
 #[cfg(unix)]
 fn on_a_full_disk(folder: &Path, args: &str) -> Output {

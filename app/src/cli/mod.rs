@@ -116,10 +116,23 @@ failed_from!(
     crate::recipe::RecipeError
 );
 
+/// Ends a command quietly, as others do, when whoever reads its lines has seen enough (`infinity memory | head -1`).
+fn end_with_the_pipe() {
+    #[cfg(unix)]
+    #[expect(unsafe_code, reason = "signals have no safe name")]
+    // SAFETY: the default of the system; called before other threads start.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
+    if cli.command.is_some() {
+        end_with_the_pipe();
+    }
     let result = match cli.command {
         None => window::run(cli.window),
         Some(Command::Draw(args)) => draw::run(&args),

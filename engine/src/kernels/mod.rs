@@ -362,7 +362,7 @@ pub fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
 
 /// `x + gate * branch`: `[R, L, C]`, the gate `[R, 1, C]`.
 pub fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
-    here::gated_sum(x, branch, gate).or_else(|| wgsl::gated_sum(x, branch, gate))
+    here::gated_sum(x, branch, gate)
 }
 
 /// Heads of `qkv` `[B, L, 3C]`, queries and keys brought to a length and turned: `[3, B, N, L, D]`.

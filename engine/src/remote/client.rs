@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::io::{self, BufReader};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::server::NOD_EVERY;
+use super::wire::{NOD_EVERY, SILENCE};
 use super::{Key, Saying, wire};
 use crate::api::{EngineError, Event, JobId, Request};
 use crate::{CancelBoard, EngineHandle};
@@ -124,8 +124,7 @@ impl Client {
                     stream.set_read_timeout(Some(PATIENCE))?;
                     stream.set_write_timeout(Some(PATIENCE))?;
                     wire::meet(&mut stream, &self.key)?;
-                    // A server that is there nods.
-                    stream.set_read_timeout(Some(NOD_EVERY * 4))?;
+                    stream.set_read_timeout(Some(SILENCE))?;
                     return Ok(stream);
                 }
                 Err(error) => last = error,
@@ -164,6 +163,7 @@ impl Client {
         is_lost: &dyn Fn() -> bool,
     ) -> Result<(), Option<io::Error>> {
         let mut said: [HashSet<JobId>; 2] = Default::default();
+        let mut nodded = Instant::now();
         if let Some(request) = first {
             wire::say(&mut stream, &Saying::Ask(request)).map_err(Some)?;
         }
@@ -178,6 +178,10 @@ impl Client {
             }
             if is_lost() {
                 return Err(None);
+            }
+            if nodded.elapsed() >= NOD_EVERY {
+                wire::nod(&mut stream).map_err(Some)?;
+                nodded = Instant::now();
             }
             let marked = self.cancels.marked();
             let [stopped, paused] = &marked;

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
+use super::wire::{NOD_EVERY, SILENCE};
 use super::{Key, Saying, wire};
 use crate::api::{DeviceChoice, EngineError, WeightStorage};
 use crate::{EngineHandle, SpawnOptions, spawn};
 
 /// Time for a meeting.
 const MEETING: Duration = Duration::from_secs(10);
-/// How often a server nods when it has nothing to tell.
-pub(super) const NOD_EVERY: Duration = Duration::from_secs(3);
 
 /// What a server draws with.
 #[derive(Clone, Debug)]
@@ -105,7 +104,7 @@ impl Server {
             visit = (!was_busy).then(|| Visit(self.busy.clone()));
             !was_busy
         })?;
-        stream.set_read_timeout(None)?;
+        stream.set_read_timeout(Some(SILENCE))?;
         tell(&format!("drawing for {who}"));
         let options = &self.options;
         let engine = spawn(SpawnOptions {

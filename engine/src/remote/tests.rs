@@ -105,13 +105,19 @@ fn without_the_key_nobody_is_drawn_for() {
     let stranger = visit(&address, &Key::draw().unwrap());
     let error = failure(&stranger);
     assert!(error.contains("another key"), "{error}");
-    assert!(
+    // The server says so a moment later.
+    let is_told = || {
         lines
             .lock()
             .unwrap()
             .concat()
             .contains("does not know the key")
-    );
+    };
+    let told = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        is_told()
+    });
+    assert!(told);
     // Somebody who talks something else is sent away, too.
     let mut odd = TcpStream::connect(&address).unwrap();
     odd.write_all(&[b'G'; 200]).unwrap();

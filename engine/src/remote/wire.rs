@@ -1,6 +1,7 @@
 //! Bytes on the wire: how two sides meet, and messages one after the other.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,11 @@ const LONGEST: usize = 256 << 20;
 const WELCOME: u8 = 1;
 const WRONG_KEY: u8 = 2;
 const BUSY: u8 = 3;
+
+/// How often either side nods when it has nothing to say.
+pub(super) const NOD_EVERY: Duration = Duration::from_secs(3);
+/// Who has not even nodded for so long is not there any more.
+pub(super) const SILENCE: Duration = Duration::from_secs(12);
 
 /// Who proves.
 const CLIENT: &str = "client";

@@ -75,32 +75,6 @@ fn gelu_is_its_definition() {
 }
 
 #[test]
-fn gated_sums_are_their_definition() {
-    let Some(software) = software() else { return };
-    for [rows, length, width] in [[1, 1, 3], [3, 5, 7], [2, 33, 160]] {
-        let inputs = |device: &Device| {
-            (
-                random([rows, length, width], 1, device),
-                random([rows, length, width], 2, device),
-                random([rows, 1, width], 3, device),
-            )
-        };
-        compare(
-            "gated sum",
-            &software,
-            &|device| {
-                let (x, branch, gate) = inputs(device);
-                super::gated_sum(&x, &branch, &gate)
-            },
-            &|device| {
-                let (x, branch, gate) = inputs(device);
-                layers::gated_sum(x, branch, gate)
-            },
-        );
-    }
-}
-
-#[test]
 fn layer_norms_are_their_definition() {
     let Some(software) = software() else { return };
     for ([rows, length, width], own) in [
@@ -309,12 +283,12 @@ fn group_norms_are_their_definition() {
 fn convolutions_are_their_definition() {
     let Some(software) = software() else { return };
     for ([batch, inputs, height, width], outputs, side, double) in [
-        ([1, 1, 1, 1], 1, 3, false),
-        ([2, 3, 7, 11], 9, 3, false),
+        ([1, 1, 1, 1], 16, 3, false),
+        ([2, 3, 7, 11], 17, 3, false),
         ([1, 37, 9, 13], 65, 3, false),
-        ([2, 16, 5, 6], 3, 3, true),
+        ([2, 16, 5, 6], 33, 3, true),
         ([1, 20, 12, 9], 70, 1, false),
-        ([1, 5, 6, 7], 12, 3, true),
+        ([1, 5, 6, 7], 19, 3, true),
     ] {
         let inputs = |device: &Device| {
             (
@@ -387,5 +361,5 @@ fn every_shader_is_valid_by_itself() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 8);
+    assert_eq!(seen, 7);
 }
