@@ -122,29 +122,36 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
         "transformer",
         bytes_of(sizes.weights[0], job.keeping.weights),
     );
-    need.add("picture tokenizer", sizes.weights[1] * VALUE);
+    need.add("picture tokenizer", tokenizer(sizes, job.keeping));
     let text = bytes_of(sizes.weights[2], job.keeping.weights);
     // Keys and values of all scales but the last, which nothing looks back on.
     let cached = config.depth as u64 * 2 * rows * (all - last) * width;
     let cached = bytes_of(cached, job.keeping.cache);
     let limit = job.max_elements as u64;
     // Keys and values of one block side by side; tokens, queries and what comes of them.
-    let scores = (rows * config.heads as u64 * last * all).min(limit.min(MOST_SCORES as u64)) * 3;
-    let inner = (rows * last * hidden).min(limit);
+    // Rows that pass through a block at once, and all that wait meanwhile, on both sides of it.
+    let (at_once, waiting) = if job.keeping.cache == Storage::Eight && rows > 1 {
+        (1, 2 * rows * last * width)
+    } else {
+        (rows, 0)
+    };
+    let scores =
+        (at_once * config.heads as u64 * last * all).min(limit.min(MOST_SCORES as u64)) * 3;
+    let inner = (at_once * last * hidden).min(limit);
     // Shaders take heads that divide into 32s; they make no tables of scores.
     let tiled = job.work == Work::Shaders && config.head_width().is_multiple_of(32);
     let (attention, forward) = match job.work {
         Work::Processor => (
-            rows * (4 * all + 20 * last) * width,
-            rows * last * 4 * width + inner * 3,
+            at_once * (4 * all + 20 * last) * width,
+            at_once * last * 4 * width + inner * 3,
         ),
         Work::Shaders if tiled => (
-            rows * (3 * all + 9 * last) * width,
-            rows * last * 2 * width + inner * 2,
+            at_once * (3 * all + 9 * last) * width,
+            at_once * last * 2 * width + inner * 2,
         ),
         Work::Shaders | Work::Tensors => (
-            rows * (4 * all + 20 * last) * width + scores,
-            rows * last * 4 * width + inner * 3,
+            at_once * (4 * all + 20 * last) * width + scores,
+            at_once * last * 4 * width + inner * 3,
         ),
     };
     // A matrix that is kept in less is widened while it is used.
@@ -153,14 +160,19 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     } else {
         width * hidden.max(3 * width)
     };
-    let pass = (attention.max(forward) + widened) * VALUE;
+    let pass = (attention.max(forward) + waiting + widened) * VALUE;
     // A preview is decoded beside the keys and values, the picture when they are gone.
     let patch = if config.patchify { 4 } else { 1 };
     let decoding = |scale: Option<&Scale>| {
         let places = scale.map_or(1, |scale| scale.tokens() * patch);
         pixels_taken(sizes, places, job.work) * VALUE
     };
-    let together = cached + pass.max(decoding(scales.iter().rev().nth(1)));
+    let most = scales
+        .last()
+        .map_or(0, |last| most_preview_tokens(*last, job.keeping));
+    let mut earlier = scales.iter().rev().skip(1);
+    let preview = earlier.find(|scale| scale.tokens() <= most);
+    let together = cached + pass.max(decoding(preview));
     let work = together.max(decoding(scales.last())) - cached;
     if !job.keeping.text_stays && text > cached + work {
         // It leaves before the first scale is drawn.
@@ -173,6 +185,23 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     need.add("keys and values", cached);
     need.add("work", work);
     with_reserve(need)
+}
+
+/// Most tokens of a grid that is decoded as a preview while keys and values are there, for a picture whose last grid
+/// is `last`: a quarter of them where memory counts most.
+pub fn most_preview_tokens(last: Scale, keeping: Keeping) -> usize {
+    match keeping.cache {
+        Storage::Eight => last.tokens() / 4,
+        Storage::Single | Storage::Half => last.tokens(),
+    }
+}
+
+/// Bytes of the picture tokenizer.
+const fn tokenizer(sizes: &Sizes, keeping: Keeping) -> u64 {
+    match keeping.weights {
+        Storage::Eight => sizes.weights[1] * VALUE / 2,
+        Storage::Single | Storage::Half => sizes.weights[1] * VALUE,
+    }
 }
 
 fn with_reserve(mut need: MemoryNeed) -> MemoryNeed {
@@ -216,9 +245,9 @@ fn pixels_taken(sizes: &Sizes, places: usize, work: Work) -> u64 {
 
 /// Bytes of a loaded model's weights.
 pub fn loaded(sizes: &Sizes, keeping: Keeping) -> u64 {
-    let [transformer, vae, text] = sizes.weights;
+    let [transformer, _, text] = sizes.weights;
     let text = if keeping.text_stays { text } else { 0 };
-    bytes_of(transformer + text, keeping.weights) + vae * VALUE
+    bytes_of(transformer + text, keeping.weights) + tokenizer(sizes, keeping)
 }
 
 /// Ways to keep a model that `wish` allows, from the quickest to the smallest.
@@ -315,7 +344,7 @@ pub fn teaching(sizes: &Sizes, job: &Teaching<'_>) -> MemoryNeed {
         "transformer",
         bytes_of(sizes.weights[0], job.keeping.weights),
     );
-    need.add("picture tokenizer", sizes.weights[1] * VALUE);
+    need.add("picture tokenizer", tokenizer(sizes, job.keeping));
     if job.keeping.text_stays {
         need.add(
             "text encoder",

@@ -108,6 +108,9 @@ impl Bundle {
             &KeyMap::vae(),
             burn,
         )?;
+        if keeping.weights == Storage::Eight {
+            vae.keep_half();
+        }
         transformer.keep_cache(keeping.cache);
         let text = open_text(&files, &text_config, burn, keeping.weights)?;
         let mut bundle = Self::from_parts(transformer, vae, text, tokenizer, files.model, folder)?;

@@ -18,6 +18,8 @@ pub struct KvCache {
     written: usize,
     beside: Vec<[Tensor<4>; 2]>,
     storage: Storage,
+    /// A cache for each row, where rows are computed one by one.
+    rows: Vec<Self>,
 }
 
 /// Keys and values of some rows in f32, `[B, N, S', D]`, of which the first `count` places are there.
@@ -35,6 +37,14 @@ impl KvCache {
             capacity,
             ..Self::default()
         }
+    }
+
+    /// The cache of row `index` of `count` alone; either all rows are together or all are alone.
+    pub(super) fn row(&mut self, index: usize, count: usize) -> &mut Self {
+        while self.rows.len() < count {
+            self.rows.push(Self::new(self.storage, self.capacity));
+        }
+        &mut self.rows[index]
     }
 
     /// Adds the keys and values of one scale, or of some that pass together.
@@ -70,6 +80,7 @@ impl KvCache {
             let rows = widened(part, DType::F32).narrow(0, 0, count);
             stored(rows, self.storage)
         };
+        self.rows.truncate(count);
         self.room = self.room.take().map(|room| room.map(first));
         let beside = std::mem::take(&mut self.beside).into_iter();
         self.beside = beside.map(|parts| parts.map(first)).collect();
@@ -127,6 +138,10 @@ impl KvCache {
 mod tests {
     use super::KvCache;
     use crate::api::Storage;
+    use crate::model::{Look, ModelConfig, Rope, Transformer};
+    use crate::random::Stream;
+    use crate::schedule::ScaleSchedule;
+    use crate::weights::Network as _;
     use burn::tensor::{Device, Tensor, TensorData};
 
     fn scale(count: usize, seed: usize) -> [Tensor<4>; 2] {
@@ -165,5 +180,55 @@ mod tests {
                 assert_eq!(read(&cache, 0, 1), read(&parts, 0, 1));
             }
         }
+    }
+
+    #[test]
+    fn rows_alone_are_rows_together() {
+        let device = Device::flex();
+        let config = ModelConfig {
+            depth: 2,
+            width: 64,
+            heads: 2,
+            mlp_hidden: 96,
+            block_chunks: 1,
+            text_channels: 32,
+            text_maxlen: 8,
+            codebook_dim: 16,
+            patchify: false,
+        };
+        let mut transformer = Transformer::new(&config, &device, usize::MAX);
+        transformer.initialise(3, &device);
+        let values = |shape: [usize; 3], seed: u64| {
+            let stream = Stream::new(seed, 0);
+            let count = shape.iter().product::<usize>() as u64;
+            let values: Vec<f32> = (0..count).map(|i| stream.normal(i) as f32).collect();
+            Tensor::<3>::from_data(TensorData::new(values, shape), &device)
+        };
+        let schedule = ScaleSchedule::nearest(1.0, 3).unwrap();
+        let condition = transformer.condition(values([3, 5, 32], 1), &[5, 2, 4]);
+        let mut drawn = [false, true].map(|alone| {
+            transformer.rows_alone = alone;
+            let mut caches = transformer.caches(5);
+            let mut all = Vec::new();
+            for (index, scale) in schedule.scales.iter().enumerate() {
+                if index == 2 {
+                    for cache in &mut caches {
+                        cache.keep_rows(2);
+                    }
+                }
+                let rows = if index == 2 { 2 } else { 3 };
+                let condition = condition.first_rows(rows);
+                let rope = Rope::new(&schedule, index..index + 1, 32, &device);
+                let mut x = values([rows, scale.tokens(), 64], index as u64);
+                for (block, cache) in caches.iter_mut().enumerate() {
+                    x = transformer.block(block, x, &condition, &rope, Look::Cache(cache, None));
+                }
+                all.extend(x.try_into_vec_as::<f32>().unwrap());
+            }
+            all
+        });
+        assert!(drawn[0].iter().any(|value| value.abs() > 0.1));
+        let alone = std::mem::take(&mut drawn[1]);
+        assert_eq!(drawn[0], alone);
     }
 }

@@ -22,13 +22,13 @@ pub(super) struct TextKv {
 }
 
 impl TextKv {
-    /// The first `count` rows alone.
-    pub(super) fn first_rows(&self, count: usize) -> Self {
+    /// Rows `start..start + count` alone.
+    pub(super) fn rows(&self, start: usize, count: usize) -> Self {
         Self {
-            key: self.key.clone().narrow(0, 0, count),
-            value: self.value.clone().narrow(0, 0, count),
-            both: self.both.clone().narrow(0, 0, count),
-            lens: self.lens.iter().take(count).copied().collect(),
+            key: self.key.clone().narrow(0, start, count),
+            value: self.value.clone().narrow(0, start, count),
+            both: self.both.clone().narrow(0, start, count),
+            lens: self.lens[start..start + count].into(),
         }
     }
 

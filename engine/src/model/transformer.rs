@@ -35,6 +35,8 @@ pub struct Transformer {
     device: Device,
     max_elements: usize,
     cache: Storage,
+    /// Whether blocks take the rows of a batch one by one: slower, and the least memory.
+    pub(super) rows_alone: bool,
 }
 
 /// What the network has made of the texts of a batch; the same for all scales.
@@ -118,6 +120,13 @@ impl Condition {
         &self.ada[index]
     }
 
+    /// What block `index` needs to know to compute row `row` alone.
+    fn row_of_block(&self, index: usize, row: usize) -> (Ada, TextKv, Option<Tensor<4>>) {
+        let ada = self.ada[index].map(|part| part.clone().narrow(0, row, 1));
+        let bias = self.bias.clone().map(|bias| bias.narrow(0, row, 1));
+        (ada, self.text_kv[index].rows(row, 1), bias)
+    }
+
     /// What block `index` needs to know.
     pub(super) fn of_block(&self, index: usize) -> BlockText<'_> {
         self.with_kv(index, &self.text_kv[index])
@@ -136,7 +145,7 @@ impl Condition {
 impl Condition {
     /// The first `count` rows alone.
     pub fn first_rows(&self, count: usize) -> Self {
-        let kv = self.text_kv.iter().map(|kv| kv.first_rows(count));
+        let kv = self.text_kv.iter().map(|kv| kv.rows(0, count));
         let first = |part: &Tensor<3>| part.clone().narrow(0, 0, count);
         Self {
             summary: self.summary.clone().narrow(0, 0, count),
@@ -196,6 +205,7 @@ impl Transformer {
             device: device.clone(),
             max_elements,
             cache: Storage::Single,
+            rows_alone: false,
         }
     }
 
@@ -297,8 +307,24 @@ impl Transformer {
         rope: &Rope,
         look: Look<'_>,
     ) -> Tensor<3> {
-        let text = condition.of_block(index);
-        self.blocks[index].forward(tokens, &text, rope, look, self.max_elements)
+        let (block, limit) = (&self.blocks[index], self.max_elements);
+        let rows = tokens.dims()[0];
+        match look {
+            Look::Cache(cache, mask) if self.rows_alone && rows > 1 => {
+                let parts = (0..rows).map(|row| {
+                    let (ada, text_kv, bias) = condition.row_of_block(index, row);
+                    let text = BlockText {
+                        ada: &ada,
+                        text_kv: &text_kv,
+                        bias,
+                    };
+                    let look = Look::Cache(cache.row(row, rows), mask);
+                    block.forward(tokens.clone().narrow(0, row, 1), &text, rope, look, limit)
+                });
+                Tensor::cat(parts.collect(), 0)
+            }
+            look => block.forward(tokens, &condition.of_block(index), rope, look, limit),
+        }
     }
 
     /// Logits `[R, L, 2 d']` of hidden tokens `[R, L, C]`; index `2 bit + value`.
@@ -326,9 +352,11 @@ impl Transformer {
         vec![KvCache::new(self.cache, capacity); self.blocks.len()]
     }
 
-    /// How new caches keep keys and values.
+    /// How new caches keep keys and values. In eight bits, where memory counts most, blocks also take the rows of a
+    /// batch one by one from now on, to the same numbers.
     pub fn keep_cache(&mut self, storage: Storage) {
         self.cache = storage;
+        self.rows_alone = storage == Storage::Eight;
     }
 
     /// One pass over all scales at once, as in training.

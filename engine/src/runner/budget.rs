@@ -58,17 +58,18 @@ pub(super) struct Moment {
     pub(super) last_tokens: usize,
 }
 
-/// The finest grid of `scales`, up to `index`, whose preview keeps within the share.
+/// The finest grid of `scales`, up to `index`, of at most `most_tokens`, whose preview keeps within the share.
 pub(super) fn preview_grid(
     scales: &[Scale],
     index: usize,
+    most_tokens: usize,
     cost: &DecodeCost,
     at: Moment,
 ) -> Option<Scale> {
     let fits = |scale: &Scale| {
         let tokens = scale.tokens();
-        if tokens <= FREE_TOKENS {
-            return true;
+        if tokens <= FREE_TOKENS || tokens > most_tokens {
+            return tokens <= FREE_TOKENS;
         }
         let (Some(own), Some(last)) = (cost.foresee(tokens), cost.foresee(at.last_tokens)) else {
             return false;
@@ -110,7 +111,7 @@ mod tests {
                 tokens_left: scales[index + 1..].iter().map(|s| s.tokens()).sum(),
                 last_tokens: 256,
             };
-            let grid = preview_grid(&scales, index, &cost, at).unwrap();
+            let grid = preview_grid(&scales, index, 256, &cost, at).unwrap();
             let secs = decode(grid.tokens());
             cost.learn(grid.tokens(), secs);
             elapsed_secs += secs;
@@ -128,6 +129,21 @@ mod tests {
         let (sides, share, _) = run(4e-3, 1e-3, 1e-4, cost);
         assert_eq!(sides, [1, 2, 4, 6, 8, 12]);
         assert!(share < 0.1, "{share}");
+    }
+
+    #[test]
+    fn little_memory_shows_coarser_pictures() {
+        let scales = ScaleSchedule::nearest(1.0, 7).unwrap().scales;
+        let (_, _, cost) = run(4e-3, 1e-3, 1e-4, DecodeCost::default());
+        let at = Moment {
+            elapsed_secs: 10.0,
+            preview_secs: 0.0,
+            draw_secs_per_token: 1.0,
+            tokens_left: 256,
+            last_tokens: 256,
+        };
+        let side = |most| preview_grid(&scales, 5, most, &cost, at).unwrap().h;
+        assert_eq!([side(256), side(64), side(63), side(0)], [12, 8, 6, 2]);
     }
 
     #[test]

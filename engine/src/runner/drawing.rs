@@ -7,6 +7,7 @@ use super::link::Link;
 use super::{Previews, doubt};
 use crate::api::{EngineError, Event, JobId, Rgb8Image, Source, Stage};
 use crate::generate::{Bundle, ScaleView, Watcher};
+use crate::memory;
 use crate::schedule::Scale;
 
 /// Unfinished scales are shown inside of a larger picture only when it has at most so many pixels.
@@ -55,7 +56,9 @@ impl Drawing<'_> {
                         .sum(),
                     last_tokens: last.tokens(),
                 };
-                preview_grid(self.scales, index, self.cost, at)
+                let keeping = self.bundle.info.keeping;
+                let most = memory::most_preview_tokens(last, keeping);
+                preview_grid(self.scales, index, most, self.cost, at)
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The parts both halves of the tokenizer are made of.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::bands::Bands;
 use super::config::group_count;
-use crate::weights::{Init, Network, Slots};
+use crate::weights::{Init, Network, Slots, widened};
 
 const NORM_EPSILON: f32 = 1e-6;
 
@@ -39,21 +39,22 @@ impl Conv {
 
     /// `[B, in, H, W]` to `[B, out, H, W]`.
     pub(super) fn forward(&self, x: Bands) -> Bands {
+        let weight = widened(self.weight.clone(), DType::F32);
         if self.side == 1 {
-            x.conv1(&self.weight, &self.bias)
+            x.conv1(&weight, &self.bias)
         } else {
-            x.conv3(&self.weight, &self.bias)
+            x.conv3(&weight, &self.bias)
         }
     }
 
     /// `[B, in, H, W]` to `[B, out, 2H, 2W]`, enlarged before it is convolved.
     pub(super) fn forward_up(&self, x: Bands) -> Bands {
-        x.double_conv3(&self.weight, &self.bias)
+        x.double_conv3(&widened(self.weight.clone(), DType::F32), &self.bias)
     }
 
     /// `[B, in, H, W]` to `[B, out, H/2, W/2]`.
     pub(super) fn forward_down(&self, x: Bands) -> Bands {
-        x.conv3_down(&self.weight, &self.bias)
+        x.conv3_down(&widened(self.weight.clone(), DType::F32), &self.bias)
     }
 }
 

@@ -64,6 +64,13 @@ pub struct Vae {
 }
 
 impl Vae {
+    /// Keeps the filters of convolutions in half precision from now on.
+    pub fn keep_half(&mut self) {
+        for mut slot in self.all_slots().list {
+            slot.halve();
+        }
+    }
+
     /// A tokenizer whose weights come later; no tensor will exceed `max_elements` values.
     pub fn new(config: &VaeConfig, device: &Device, max_elements: usize) -> Self {
         Self {

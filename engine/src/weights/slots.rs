@@ -162,6 +162,13 @@ impl Slot<'_> {
         }
     }
 
+    /// Keeps a tensor of four axes in half precision from now on; others stay as they are.
+    pub fn halve(&mut self) {
+        if let WeightMut::D4(tensor) = &mut self.weight {
+            **tensor = tensor.clone().cast(DType::F16);
+        }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
