@@ -24,8 +24,9 @@ struct Info {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<uniform> info: Info;
 
-var<workgroup> filters: array<vec4<f32>, STEP * 16u>;
-var<workgroup> pixels: array<vec4<f32>, STEP * 16u>;
+// Numbers and not fours of them: neighbours of four are written by different invocations.
+var<workgroup> filters: array<f32, STEP * OUTS>;
+var<workgroup> pixels: array<f32, STEP * LANES>;
 
 // Eight pixels of a channel, four of them 32 places further.
 fn put(start: u32, out: u32, place: u32, plane: u32, left: vec4<f32>, right: vec4<f32>) {
@@ -71,8 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             if out < info.outputs && factor < factors {
                 value = weight[out * factors + factor];
             }
-            let out_of_tile = i / STEP;
-            filters[i % STEP * 16u + out_of_tile / 4u][out_of_tile % 4u] = value;
+            filters[i % STEP * OUTS + i / STEP] = value;
         }
         for (var k = 0u; k < STEP; k++) {
             let factor = start + k;
@@ -84,13 +84,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let place = u32(from_y) / DOUBLE * source_width + u32(from_x) / DOUBLE;
                 value = x[source + factor / AREA * source_plane + place];
             }
-            pixels[k * 16u + lane / 4u][lane % 4u] = value;
+            pixels[k * LANES + lane] = value;
         }
         workgroupBarrier();
         for (var k = 0u; k < STEP; k++) {
-            let left = pixels[k * 16u + column];
-            let right = pixels[k * 16u + column + 8u];
-            let filter_{r:8} = filters[k * 16u + 2u * row + {r}u / 4u][{r} % 4];
+            let from_pixel = k * LANES + 4u * column;
+            let left = vec4(pixels[from_pixel], pixels[from_pixel + 1u], pixels[from_pixel + 2u], pixels[from_pixel + 3u]);
+            let right = vec4(pixels[from_pixel + 32u], pixels[from_pixel + 33u], pixels[from_pixel + 34u], pixels[from_pixel + 35u]);
+            let filter_{r:8} = filters[k * OUTS + 8u * row + {r}u];
             left_{r:8} += filter_{r} * left;
             right_{r:8} += filter_{r} * right;
         }

@@ -165,7 +165,7 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     let patch = if config.patchify { 4 } else { 1 };
     let decoding = |scale: Option<&Scale>| {
         let places = scale.map_or(1, |scale| scale.tokens() * patch);
-        pixels_taken(sizes, places, job.work) * VALUE
+        pixels_taken(sizes, places, job) * VALUE
     };
     let most = scales
         .last()
@@ -232,15 +232,18 @@ pub fn square_picture(
 }
 
 /// Values that decoding `places` of the code map holds at once: maps of the widest level as they come, go and lie beside.
-fn pixels_taken(sizes: &Sizes, places: usize, work: Work) -> u64 {
+fn pixels_taken(sizes: &Sizes, places: usize, job: &Drawing<'_>) -> u64 {
     let vae = &sizes.vae;
     let levels = vae.decoder_ch_mult.iter().enumerate();
     let widest = levels.map(|(level, &mult)| {
         let side = (vae.patch_size / vae.stem) >> level;
         places * side.max(1).pow(2) * mult * vae.base_ch
     });
-    let maps = if work == Work::Shaders { 4 } else { 6 };
-    maps * widest.max().unwrap_or(0) as u64
+    let widest = widest.max().unwrap_or(0);
+    // A map in bands is left to tensor operations.
+    let by_shaders = job.work == Work::Shaders && widest <= job.max_elements;
+    let maps = if by_shaders { 4 } else { 6 };
+    maps * widest as u64
 }
 
 /// Bytes of a loaded model's weights.

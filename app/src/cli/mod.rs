@@ -130,7 +130,11 @@ fn end_with_the_pipe() {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
-    if cli.command.is_some() {
+    let goes_on = matches!(
+        cli.command,
+        None | Some(Command::Serve(_) | Command::Train(_) | Command::Finetune(_))
+    );
+    if !goes_on {
         end_with_the_pipe();
     }
     let result = match cli.command {

@@ -16,6 +16,8 @@ pub struct KvCache {
     /// Tokens the room is for, and those written.
     capacity: usize,
     written: usize,
+    /// Most values of the room.
+    max_elements: usize,
     beside: Vec<[Tensor<4>; 2]>,
     storage: Storage,
     /// A cache for each row, where rows are computed one by one.
@@ -30,11 +32,13 @@ pub(super) struct Seen {
 }
 
 impl KvCache {
-    /// An empty one with room for `capacity` tokens of a row, that keeps as `storage` says.
-    pub fn new(storage: Storage, capacity: usize) -> Self {
+    /// An empty one with room for `capacity` tokens of a row, that keeps as `storage` says; without room where that
+    /// would hold more than `max_elements` values.
+    pub fn new(storage: Storage, capacity: usize, max_elements: usize) -> Self {
         Self {
             storage,
             capacity,
+            max_elements,
             ..Self::default()
         }
     }
@@ -42,7 +46,8 @@ impl KvCache {
     /// The cache of row `index` of `count` alone; either all rows are together or all are alone.
     pub(super) fn row(&mut self, index: usize, count: usize) -> &mut Self {
         while self.rows.len() < count {
-            self.rows.push(Self::new(self.storage, self.capacity));
+            let row = Self::new(self.storage, self.capacity, self.max_elements);
+            self.rows.push(row);
         }
         &mut self.rows[index]
     }
@@ -51,8 +56,9 @@ impl KvCache {
     pub(super) fn push(&mut self, keys: Tensor<4>, values: Tensor<4>) {
         let own = [keys, values].map(|own| stored(own, self.storage));
         let [batch, heads, count, width] = own[0].dims();
+        let is_small = batch * heads * width * self.capacity <= self.max_elements;
         let fits = self.written + count <= self.capacity && self.beside.is_empty();
-        if self.storage == Storage::Eight || !fits {
+        if !is_small || self.storage == Storage::Eight || !fits {
             self.beside.push(own);
             return;
         }
@@ -128,7 +134,7 @@ impl KvCache {
         self.written + beside.sum::<usize>()
     }
 
-    /// Tokens of a row that memory is taken for.
+    /// Tokens of a row that the largest of its tensors may have.
     pub(super) fn places(&self) -> usize {
         self.len().max(self.capacity)
     }
@@ -164,8 +170,8 @@ mod tests {
     fn room_taken_once_holds_what_parts_hold() {
         for storage in [Storage::Single, Storage::Half, Storage::Eight] {
             for capacity in [0, 4, 20, 21, 100] {
-                let mut cache = KvCache::new(storage, capacity);
-                let mut parts = KvCache::new(storage, 0);
+                let mut cache = KvCache::new(storage, capacity, usize::MAX);
+                let mut parts = KvCache::new(storage, 100, 0);
                 for (seed, count) in [1, 4, 16].into_iter().enumerate() {
                     let [keys, values] = scale(count, seed);
                     cache.push(keys.clone(), values.clone());
@@ -187,11 +193,11 @@ mod tests {
         let device = Device::flex();
         let config = ModelConfig {
             depth: 2,
-            width: 64,
-            heads: 2,
+            width: 128,
+            heads: 4,
             mlp_hidden: 96,
             block_chunks: 1,
-            text_channels: 32,
+            text_channels: 128,
             text_maxlen: 8,
             codebook_dim: 16,
             patchify: false,
@@ -205,21 +211,20 @@ mod tests {
             Tensor::<3>::from_data(TensorData::new(values, shape), &device)
         };
         let schedule = ScaleSchedule::nearest(1.0, 3).unwrap();
-        let condition = transformer.condition(values([3, 5, 32], 1), &[5, 2, 4]);
+        let condition = transformer.condition(values([3, 5, 128], 1), &[5, 2, 4]);
         let mut drawn = [false, true].map(|alone| {
             transformer.rows_alone = alone;
             let mut caches = transformer.caches(5);
             let mut all = Vec::new();
             for (index, scale) in schedule.scales.iter().enumerate() {
-                if index == 2 {
-                    for cache in &mut caches {
-                        cache.keep_rows(2);
-                    }
+                // Guidance ends scale by scale, until one row is left.
+                let rows = 3 - index;
+                for cache in &mut caches {
+                    cache.keep_rows(rows);
                 }
-                let rows = if index == 2 { 2 } else { 3 };
                 let condition = condition.first_rows(rows);
                 let rope = Rope::new(&schedule, index..index + 1, 32, &device);
-                let mut x = values([rows, scale.tokens(), 64], index as u64);
+                let mut x = values([rows, scale.tokens(), 128], index as u64);
                 for (block, cache) in caches.iter_mut().enumerate() {
                     x = transformer.block(block, x, &condition, &rope, Look::Cache(cache, None));
                 }

@@ -310,7 +310,7 @@ impl Transformer {
         let (block, limit) = (&self.blocks[index], self.max_elements);
         let rows = tokens.dims()[0];
         match look {
-            Look::Cache(cache, mask) if self.rows_alone && rows > 1 => {
+            Look::Cache(cache, mask) if self.rows_alone => {
                 let parts = (0..rows).map(|row| {
                     let (ada, text_kv, bias) = condition.row_of_block(index, row);
                     let text = BlockText {
@@ -349,7 +349,7 @@ impl Transformer {
 
     /// An empty cache for every block, with room for `capacity` tokens of a row.
     pub fn caches(&self, capacity: usize) -> Vec<KvCache> {
-        vec![KvCache::new(self.cache, capacity); self.blocks.len()]
+        vec![KvCache::new(self.cache, capacity, self.max_elements); self.blocks.len()]
     }
 
     /// How new caches keep keys and values. In eight bits, where memory counts most, blocks also take the rows of a

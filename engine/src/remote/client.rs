@@ -3,18 +3,20 @@
 use std::collections::HashSet;
 use std::io::{self, BufReader};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::wire::{NOD_EVERY, SILENCE};
+use super::wire::{MEETING, NOD_EVERY};
 use super::{Key, Saying, wire};
 use crate::api::{EngineError, Event, JobId, Request};
 use crate::{CancelBoard, EngineHandle};
 
-/// Time to reach a machine and to meet it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long until a machine that was never reached is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(3);
 /// How often stops and pauses are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(30);
 
@@ -27,6 +29,10 @@ struct Client {
     cancels: Arc<CancelBoard>,
     /// Jobs that were asked for and have not ended.
     open: Mutex<HashSet<JobId>>,
+    /// Whether a model was ever ready there.
+    met: AtomicBool,
+    /// The model that was asked for last.
+    model: Mutex<Option<PathBuf>>,
 }
 
 /// How a connection ended.
@@ -59,6 +65,8 @@ pub fn connect(
         wake: Mutex::new(wake),
         cancels: cancels.clone(),
         open: Mutex::default(),
+        met: AtomicBool::new(false),
+        model: Mutex::default(),
     };
     std::thread::Builder::new()
         .name("remote".to_owned())
@@ -74,17 +82,34 @@ pub fn connect(
 impl Client {
     fn run(&self, requests: &Receiver<Request>) {
         let mut waiting = None;
+        let mut told = None;
         loop {
             match self.connection(requests, waiting.take()) {
                 End::AppGone => return,
-                End::Lost(error) => self.tell_loss(&error),
+                End::Lost(error) => {
+                    // What keeps it from being reached at all is said once.
+                    let words = error.to_string();
+                    if self.met.load(Ordering::SeqCst) || told.as_ref() != Some(&words) {
+                        self.tell_loss(&error);
+                    }
+                    told = Some(words);
+                }
             }
-            match requests.recv() {
+            let next = if self.met.load(Ordering::SeqCst) {
+                requests
+                    .recv()
+                    .map_err(|_closed| RecvTimeoutError::Disconnected)
+            } else {
+                requests.recv_timeout(TRY_AGAIN)
+            };
+            match next {
                 Ok(request) => {
                     self.opened(&request);
                     waiting = Some(request);
+                    told = None;
                 }
-                Err(_) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
@@ -118,13 +143,9 @@ impl Client {
     fn reach(&self) -> io::Result<TcpStream> {
         let mut last = io::Error::other("no such address");
         for address in self.address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(mut stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(PATIENCE))?;
-                    stream.set_write_timeout(Some(PATIENCE))?;
-                    wire::meet(&mut stream, &self.key)?;
-                    stream.set_read_timeout(Some(SILENCE))?;
+            match TcpStream::connect_timeout(&address, MEETING) {
+                Ok(stream) => {
+                    wire::meet(&stream, &self.key)?;
                     return Ok(stream);
                 }
                 Err(error) => last = error,
@@ -142,6 +163,9 @@ impl Client {
                     if let Event::DeviceReady { device } = &mut event {
                         device.name = format!("{} on {}", device.name, self.address);
                     }
+                    if let Event::ModelLoaded { .. } = &event {
+                        self.met.store(true, Ordering::SeqCst);
+                    }
                     if let Some(job) = event.ends() {
                         self.cancels.forget(job);
                         self.jobs().remove(&job);
@@ -157,21 +181,27 @@ impl Client {
     /// Passes requests, stops and pauses on; `Err(None)` when the listener ended first.
     fn speak(
         &self,
-        mut stream: &TcpStream,
+        stream: &TcpStream,
         requests: &Receiver<Request>,
         first: Option<Request>,
         is_lost: &dyn Fn() -> bool,
     ) -> Result<(), Option<io::Error>> {
         let mut said: [HashSet<JobId>; 2] = Default::default();
         let mut nodded = Instant::now();
-        if let Some(request) = first {
-            wire::say(&mut stream, &Saying::Ask(request)).map_err(Some)?;
+        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        // An engine begins with the server's own model.
+        let again = model.clone().map(|folder| Request::LoadModel { folder });
+        drop(model);
+        let first_is_model = matches!(first, Some(Request::LoadModel { .. }));
+        let again = again.filter(|_| !first_is_model);
+        for request in again.into_iter().chain(first) {
+            self.ask(stream, request).map_err(Some)?;
         }
         loop {
             match requests.recv_timeout(LOOK_EVERY) {
                 Ok(request) => {
                     self.opened(&request);
-                    wire::say(&mut stream, &Saying::Ask(request)).map_err(Some)?;
+                    self.ask(stream, request).map_err(Some)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -180,7 +210,7 @@ impl Client {
                 return Err(None);
             }
             if nodded.elapsed() >= NOD_EVERY {
-                wire::nod(&mut stream).map_err(Some)?;
+                wire::nod(&mut { stream }).map_err(Some)?;
                 nodded = Instant::now();
             }
             let marked = self.cancels.marked();
@@ -193,15 +223,49 @@ impl Client {
                 .difference(paused)
                 .map(|&job| Saying::Pause(job, false));
             for saying in stops.chain(pauses).chain(resumes) {
-                wire::say(&mut stream, &saying).map_err(Some)?;
+                let text = wire::packed(&saying).map_err(Some)?;
+                wire::say(&mut { stream }, &text).map_err(Some)?;
             }
             said = marked;
         }
     }
 
     fn opened(&self, request: &Request) {
-        if let Request::Run { job, .. } = request {
-            self.jobs().insert(*job);
+        match request {
+            Request::Run { job, .. } => {
+                self.jobs().insert(*job);
+            }
+            Request::LoadModel { folder } => {
+                let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+                *model = Some(folder.clone());
+            }
+        }
+    }
+
+    /// Asks for something; a job that cannot be told in words fails here.
+    fn ask(&self, mut stream: &TcpStream, request: Request) -> io::Result<()> {
+        let job = match &request {
+            Request::Run { job, .. } => Some(*job),
+            Request::LoadModel { .. } => None,
+        };
+        let text = wire::packed(&Saying::Ask(request));
+        let readable = |text: &Vec<u8>| serde_json::from_slice::<Saying>(text).is_ok();
+        match (text, job) {
+            (Ok(text), _) if readable(&text) => wire::say(&mut stream, &text),
+            (_, Some(job)) => {
+                self.jobs().remove(&job);
+                self.tell(Event::Failed {
+                    job,
+                    error: EngineError::BadSetting {
+                        what: "A setting",
+                        value: "a number that is none, or a file name that is no text".to_owned(),
+                        advice: "Other machines cannot be told such.".to_owned(),
+                    },
+                });
+                Ok(())
+            }
+            (Ok(_), None) => Ok(()),
+            (Err(error), None) => Err(error),
         }
     }
 

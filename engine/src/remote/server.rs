@@ -4,18 +4,18 @@ use std::io::{self, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::wire::{NOD_EVERY, SILENCE};
+use super::wire::NOD_EVERY;
 use super::{Key, Saying, wire};
-use crate::api::{DeviceChoice, EngineError, WeightStorage};
+use crate::api::{DeviceChoice, EngineError, Event, JobId, Request, WeightStorage};
 use crate::{EngineHandle, SpawnOptions, spawn};
 
-/// Time for a meeting.
-const MEETING: Duration = Duration::from_secs(10);
+/// Meetings and visits at the same time; whoever comes then is turned away unheard.
+const MOST_AT_ONCE: usize = 16;
 
 /// What a server draws with.
 #[derive(Clone, Debug)]
@@ -78,10 +78,20 @@ impl Server {
 
     /// Draws for whoever comes and knows the key, one at a time, without end; `tell` hears a line about every visit.
     pub fn run(&self, tell: &(dyn Fn(&str) + Sync)) {
+        let there = AtomicUsize::new(0);
+        let there = &there;
         std::thread::scope(|scope| {
             for stream in self.listener.incoming() {
-                let Ok(stream) = stream else { continue };
-                scope.spawn(move || {
+                let Ok(stream) = stream else {
+                    // No more files can be open, for example; that passes.
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
+                };
+                if there.fetch_add(1, Ordering::SeqCst) >= MOST_AT_ONCE {
+                    there.fetch_sub(1, Ordering::SeqCst);
+                    continue;
+                }
+                let visit = move || {
                     let who = stream
                         .peer_addr()
                         .map_or_else(|_| "somebody".to_owned(), |who| who.to_string());
@@ -89,22 +99,23 @@ impl Server {
                         Ok(()) => tell(&format!("{who} has gone")),
                         Err(error) => tell(&format!("{who}: {error}")),
                     }
-                });
+                    there.fetch_sub(1, Ordering::SeqCst);
+                };
+                let thread = std::thread::Builder::new().name("visit".to_owned());
+                if thread.spawn_scoped(scope, visit).is_err() {
+                    there.fetch_sub(1, Ordering::SeqCst);
+                }
             }
         });
     }
 
     fn visit(&self, mut stream: TcpStream, who: &str, tell: &dyn Fn(&str)) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(MEETING))?;
-        stream.set_write_timeout(Some(MEETING))?;
         let mut visit = None;
-        wire::welcome(&mut stream, &self.key, || {
+        wire::welcome(&stream, &self.key, || {
             let was_busy = self.busy.swap(true, Ordering::SeqCst);
             visit = (!was_busy).then(|| Visit(self.busy.clone()));
             !was_busy
         })?;
-        stream.set_read_timeout(Some(SILENCE))?;
         tell(&format!("drawing for {who}"));
         let options = &self.options;
         let engine = spawn(SpawnOptions {
@@ -117,7 +128,11 @@ impl Server {
         let heard = stream.try_clone()?;
         let done = std::thread::scope(|scope| {
             scope.spawn(|| {
-                listen_to(heard, &engine);
+                for job in listen_to(heard, &engine) {
+                    // Nobody waits for it any more.
+                    engine.cancel(job);
+                    engine.pause(job, false);
+                }
                 gone.store(true, Ordering::SeqCst);
             });
             let done = tell_events(&mut stream, &engine, &gone);
@@ -133,12 +148,18 @@ impl Server {
     }
 }
 
-/// Passes on what the visitor asks, until it is gone.
-fn listen_to(stream: TcpStream, engine: &EngineHandle) {
+/// Passes on what the visitor asks, until it is gone; all the jobs it asked for.
+fn listen_to(stream: TcpStream, engine: &EngineHandle) -> Vec<JobId> {
     let mut stream = BufReader::new(stream);
+    let mut jobs = Vec::new();
     loop {
         let sent = match wire::hear(&mut stream) {
-            Ok(Some(Saying::Ask(request))) => engine.send(request),
+            Ok(Some(Saying::Ask(request))) => {
+                if let Request::Run { job, .. } = &request {
+                    jobs.push(*job);
+                }
+                engine.send(request)
+            }
             Ok(Some(Saying::Cancel(job))) => {
                 engine.cancel(job);
                 Ok(())
@@ -148,10 +169,10 @@ fn listen_to(stream: TcpStream, engine: &EngineHandle) {
                 Ok(())
             }
             Ok(None) => Ok(()),
-            Err(_) => return,
+            Err(_) => return jobs,
         };
         if sent.is_err() {
-            return;
+            return jobs;
         }
     }
 }
@@ -163,7 +184,16 @@ fn tell_events(stream: &mut TcpStream, engine: &EngineHandle, gone: &AtomicBool)
     while !gone.load(Ordering::SeqCst) {
         match engine.event_within(LOOK_EVERY) {
             Ok(event) => {
-                wire::say(stream, &event)?;
+                let text = wire::packed(&event).or_else(|error| {
+                    // A file name that is no text, for example.
+                    let job = event.ends().ok_or(error)?;
+                    let what = "what was found cannot be told; rename files with odd names";
+                    wire::packed(&Event::Failed {
+                        job,
+                        error: EngineError::internal(what),
+                    })
+                });
+                wire::say(stream, &text?)?;
                 silent = Duration::ZERO;
             }
             Err(RecvTimeoutError::Timeout) => {

@@ -1,7 +1,8 @@
 //! Bytes on the wire: how two sides meet, and messages one after the other.
 
 use std::io::{self, Read, Write};
-use std::time::Duration;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,10 +18,12 @@ const WELCOME: u8 = 1;
 const WRONG_KEY: u8 = 2;
 const BUSY: u8 = 3;
 
+/// Time for a meeting, from its first byte to its last.
+pub(super) const MEETING: Duration = Duration::from_secs(10);
 /// How often either side nods when it has nothing to say.
 pub(super) const NOD_EVERY: Duration = Duration::from_secs(3);
 /// Who has not even nodded for so long is not there any more.
-pub(super) const SILENCE: Duration = Duration::from_secs(12);
+const SILENCE: Duration = Duration::from_secs(12);
 
 /// Who proves.
 const CLIENT: &str = "client";
@@ -50,12 +53,48 @@ fn number() -> io::Result<[u8; BYTES]> {
     drawn().map_err(|error| io::Error::other(error.to_string()))
 }
 
+/// A wire that ends at a fixed time, however slowly bytes come.
+struct Until<'a> {
+    stream: &'a TcpStream,
+    end: Instant,
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(bytes)
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// Prepares a new wire for a meeting that is over in time.
+fn meeting(stream: &TcpStream) -> io::Result<Until<'_>> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(MEETING))?;
+    let end = Instant::now() + MEETING;
+    Ok(Until { stream, end })
+}
+
 /// The server's side of a meeting; `is_free` is asked once the client has proven itself.
 pub(super) fn welcome(
-    wire: &mut (impl Read + Write),
+    stream: &TcpStream,
     key: &Key,
     is_free: impl FnOnce() -> bool,
 ) -> io::Result<()> {
+    let wire = &mut meeting(stream)?;
     let own = number()?;
     wire.write_all(&[&GREETING[..], &own].concat())?;
     greet(wire)?;
@@ -70,11 +109,13 @@ pub(super) fn welcome(
         return Err(wrong("somebody else is being drawn for"));
     }
     let answer = key.proof(SERVER, [&theirs, &own]);
-    wire.write_all(&[&[WELCOME][..], &answer].concat())
+    wire.write_all(&[&[WELCOME][..], &answer].concat())?;
+    stream.set_read_timeout(Some(SILENCE))
 }
 
 /// The client's side of a meeting.
-pub(super) fn meet(wire: &mut (impl Read + Write), key: &Key) -> io::Result<()> {
+pub(super) fn meet(stream: &TcpStream, key: &Key) -> io::Result<()> {
+    let wire = &mut meeting(stream)?;
     greet(wire)?;
     let theirs: [u8; BYTES] = read_array(wire)?;
     let own = number()?;
@@ -87,20 +128,25 @@ pub(super) fn meet(wire: &mut (impl Read + Write), key: &Key) -> io::Result<()> 
     }
     let answer: [u8; BYTES] = read_array(wire)?;
     if key.is_proven(SERVER, [&own, &theirs], &answer) {
-        Ok(())
+        stream.set_read_timeout(Some(SILENCE))
     } else {
         Err(wrong("it does not know the key itself"))
     }
 }
 
-/// Sends a message.
-pub(super) fn say(wire: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+/// A message that the other side can read back; numbers that are none and names that are no text cannot be.
+pub(super) fn packed<T: Serialize + DeserializeOwned>(message: &T) -> io::Result<Vec<u8>> {
     let text = serde_json::to_vec(message)?;
     if text.len() > LONGEST {
         return Err(wrong("a message is too long"));
     }
+    Ok(text)
+}
+
+/// Sends a packed message.
+pub(super) fn say(wire: &mut impl Write, text: &[u8]) -> io::Result<()> {
     wire.write_all(&(text.len() as u32).to_le_bytes())?;
-    wire.write_all(&text)?;
+    wire.write_all(text)?;
     wire.flush()
 }
 

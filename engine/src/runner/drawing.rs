@@ -38,10 +38,15 @@ impl Drawing<'_> {
     fn grid(&self, index: usize, last: Scale) -> Option<Scale> {
         let own = self.scales.get(index).copied()?;
         let is_last = index + 1 == self.scales.len();
+        let most = memory::most_preview_tokens(last, self.bundle.info.keeping);
+        let so_far = self.scales.iter().take(index + 1).rev().copied();
         match self.previews {
             _ if is_last => Some(last),
             Previews::Off => None,
-            Previews::Full => Some(own),
+            Previews::Full => so_far
+                .clone()
+                .find(|scale| scale.tokens() <= most)
+                .or(so_far.last()),
             Previews::Budgeted => {
                 let at = Moment {
                     elapsed_secs: self.started.elapsed().as_secs_f32(),
@@ -56,8 +61,6 @@ impl Drawing<'_> {
                         .sum(),
                     last_tokens: last.tokens(),
                 };
-                let keeping = self.bundle.info.keeping;
-                let most = memory::most_preview_tokens(last, keeping);
                 preview_grid(self.scales, index, most, self.cost, at)
             }
         }

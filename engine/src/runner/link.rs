@@ -50,6 +50,11 @@ impl Link {
         }
     }
 
+    /// The app is gone.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+    }
+
     /// What the last lesson was to take in memory.
     pub(super) fn lesson_bytes(&self) -> Option<u64> {
         self.lesson_bytes.get()

@@ -43,7 +43,7 @@ pub enum Previews {
     /// Every scale, at a size that keeps all of them together under a quarter of the run.
     #[default]
     Budgeted,
-    /// Every scale at its own size, whatever it takes.
+    /// Every scale at its own size, however long it takes; at a coarser one's only where memory is kept in eight bits.
     Full,
 }
 

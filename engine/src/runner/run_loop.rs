@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::Previews;
 use super::link::Link;
@@ -297,14 +297,22 @@ impl BreakTime<'_> {
         loop {
             let paused = self.link.is_paused(self.lesson) && !self.link.is_stopped(self.lesson);
             let next = if paused {
-                self.requests.recv_timeout(PAUSE_LOOK).ok()
+                self.requests.recv_timeout(PAUSE_LOOK)
             } else {
-                self.requests.try_recv().ok()
+                self.requests.try_recv().map_err(|error| match error {
+                    TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                })
             };
             match next {
-                Some(request) => self.serve_one(bundle, request),
-                None if paused => {}
-                None => return,
+                Ok(request) => self.serve_one(bundle, request),
+                Err(RecvTimeoutError::Timeout) if paused => {}
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The app is gone, and whoever is paused would wait for it for ever.
+                    self.link.close();
+                    return;
+                }
             }
         }
     }

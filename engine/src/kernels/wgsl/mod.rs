@@ -1,13 +1,13 @@
 //! Operations written by hand for graphics devices, in WGSL (`engine/shaders`, one entry point per file).
 //!
-//! They are launched through burn's own queue and memory, so nothing waits for anything. They serve drawing: where a
+//! They are launched through burn's own queue and memory, so nothing waits for anything. Where a
 //! gradient is wanted, in values other than f32, and in the `fast` build, whose compiler takes no WGSL and fuses
 //! operations itself, the tensor operations that define them compute.
 //!
 //! Each is here because it gains. `infinity bench --preset operations --device software`, the tensor operations'
 //! time over the shader's on llvmpipe (two cores of an AMD EPYC with AVX-512), at the shapes of the starter and of
 //! the published 125M: modulated norm 1.1 and 1.4, heads turned 2.5, attention 1.5 and 1.2, attention to text 1.3
-//! and 1.3, GELU 5.2 and 4.6, group norm with `SiLU` 3.4 and 2.8, convolutions 1.2. A gated sum in one pass lost (0.9 and 0.7)
+//! and 1.3, GELU 5.2 and 4.6, group norm with `SiLU` 3.4 and 2.8, convolutions 1.1 to 1.2. A gated sum in one pass lost (0.9 and 0.7)
 //! and is not kept. No graphics card was at hand.
 
 mod bridge;
@@ -165,7 +165,7 @@ struct Places {
 }
 
 impl Places {
-    /// Launches for `queries` that see `keys` of every row; `None` for heads that do not divide into 32s.
+    /// Launches for `queries` that see `keys` of every row; `None` for heads that do not divide into 32s, or beyond 256.
     fn launches(&self, sights: &[(std::ops::Range<usize>, Vec<usize>)]) -> Option<Launches> {
         if !self.head_width.is_multiple_of(32) || self.head_width > 256 {
             return None;
