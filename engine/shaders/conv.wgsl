@@ -24,9 +24,24 @@ struct Info {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<uniform> info: Info;
 
-// Numbers and not fours of them: neighbours of four are written by different invocations.
-var<workgroup> filters: array<f32, STEP * OUTS>;
-var<workgroup> pixels: array<f32, STEP * LANES>;
+// Fours are written whole: parts of one must not be written by different invocations.
+var<workgroup> filters: array<vec4<f32>, STEP * 16u>;
+var<workgroup> pixels: array<vec4<f32>, STEP * 16u>;
+
+fn filter_at(out: u32, factor: u32, factors: u32) -> f32 {
+    if out >= info.outputs || factor >= factors {
+        return 0.0;
+    }
+    return weight[out * factors + factor];
+}
+
+// The value of a map at a pixel of the result; 0 outside.
+fn pixel_at(map: u32, at: vec2<i32>, source_width: u32) -> f32 {
+    if at.x < 0 || at.y < 0 || at.x >= i32(info.width) || at.y >= i32(info.height) {
+        return 0.0;
+    }
+    return x[map + u32(at.y) / DOUBLE * source_width + u32(at.x) / DOUBLE];
+}
 
 // Eight pixels of a channel, four of them 32 places further.
 fn put(start: u32, out: u32, place: u32, plane: u32, left: vec4<f32>, right: vec4<f32>) {
@@ -53,10 +68,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = lane / 8u;
     let column = lane % 8u;
 
-    // The pixel that this invocation fetches for all.
-    let own = first + lane;
-    let own_y = i32(own / info.width);
-    let own_x = i32(own % info.width);
+    // The four pixels that this invocation fetches for all, for every fourth factor.
+    let own_four = lane % 16u;
+    let own_{i:4} = first + 4u * own_four + {i}u;
+    let at_{i:4} = vec2(i32(own_{i} % info.width), i32(own_{i} / info.width));
     let source_width = info.width / DOUBLE;
     let source_plane = plane / (DOUBLE * DOUBLE);
     let source = batch * info.inputs * source_plane;
@@ -65,33 +80,38 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var right_{r:8} = vec4(0.0);
     for (var start = 0u; start < factors; start += STEP) {
         workgroupBarrier();
-        for (var i = lane; i < STEP * OUTS; i += LANES) {
-            let out = first_out + i / STEP;
+        for (var i = lane; i < STEP * 16u; i += LANES) {
+            let out = first_out + i / STEP * 4u;
             let factor = start + i % STEP;
-            var value = 0.0;
-            if out < info.outputs && factor < factors {
-                value = weight[out * factors + factor];
-            }
-            filters[i % STEP * OUTS + i / STEP] = value;
+            filters[i % STEP * 16u + i / STEP] = vec4(
+                filter_at(out, factor, factors),
+                filter_at(out + 1u, factor, factors),
+                filter_at(out + 2u, factor, factors),
+                filter_at(out + 3u, factor, factors),
+            );
         }
-        for (var k = 0u; k < STEP; k++) {
+        for (var k = lane / 16u; k < STEP; k += 4u) {
             let factor = start + k;
             let shift = factor % AREA;
-            let from_y = own_y + i32(shift / SIDE) - i32(SIDE / 2u);
-            let from_x = own_x + i32(shift % SIDE) - i32(SIDE / 2u);
-            var value = 0.0;
-            if factor < factors && own < plane && from_y >= 0 && from_x >= 0 && from_y < i32(info.height) && from_x < i32(info.width) {
-                let place = u32(from_y) / DOUBLE * source_width + u32(from_x) / DOUBLE;
-                value = x[source + factor / AREA * source_plane + place];
+            let apart = vec2(i32(shift % SIDE), i32(shift / SIDE)) - i32(SIDE / 2u);
+            let map = source + factor / AREA * source_plane;
+            var four = vec4(0.0);
+            if factor < factors {
+                if own_{i:4} < plane { four[{i}] = pixel_at(map, at_{i} + apart, source_width); }
             }
-            pixels[k * LANES + lane] = value;
+            pixels[k * 16u + own_four] = four;
         }
         workgroupBarrier();
         for (var k = 0u; k < STEP; k++) {
-            let from_pixel = k * LANES + 4u * column;
-            let left = vec4(pixels[from_pixel], pixels[from_pixel + 1u], pixels[from_pixel + 2u], pixels[from_pixel + 3u]);
-            let right = vec4(pixels[from_pixel + 32u], pixels[from_pixel + 33u], pixels[from_pixel + 34u], pixels[from_pixel + 35u]);
-            let filter_{r:8} = filters[k * OUTS + 8u * row + {r}u];
+            let left = pixels[k * 16u + column];
+            let right = pixels[k * 16u + column + 8u];
+            let upper = filters[k * 16u + 2u * row];
+            let lower = filters[k * 16u + 2u * row + 1u];
+            let filter_{r:4} = upper[{r}];
+            let filter_4 = lower.x;
+            let filter_5 = lower.y;
+            let filter_6 = lower.z;
+            let filter_7 = lower.w;
             left_{r:8} += filter_{r} * left;
             right_{r:8} += filter_{r} * right;
         }
