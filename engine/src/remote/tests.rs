@@ -14,6 +14,12 @@ fn starter() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../assets/starter")
 }
 
+/// A thread that ends with the test program.
+fn in_background(work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().name("other machine".to_owned());
+    thread.spawn(work).unwrap();
+}
+
 /// A server with the starter on a thread that ends with the test program, and what it says.
 fn server(key: &Key) -> (String, Arc<Mutex<Vec<String>>>) {
     let options = ServerOptions {
@@ -26,7 +32,7 @@ fn server(key: &Key) -> (String, Arc<Mutex<Vec<String>>>) {
     let address = server.address().unwrap().to_string();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let said = lines.clone();
-    std::thread::spawn(move || server.run(&|line| said.lock().unwrap().push(line.to_owned())));
+    in_background(move || server.run(&|line| said.lock().unwrap().push(line.to_owned())));
     (address, lines)
 }
 
@@ -129,7 +135,7 @@ fn without_the_key_nobody_is_drawn_for() {
 fn a_machine_that_only_pretends_to_know_the_key_is_not_believed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
+    in_background(move || {
         let (mut stream, _) = listener.accept().unwrap();
         // The greeting, a number, and a welcome with a proof made up.
         let _sent = stream.write_all(&[&b"INFNTY01"[..], &[7; 32], &[1], &[9; 32]].concat());
@@ -195,7 +201,7 @@ fn nobody_there_is_an_error_and_the_next_wish_tries_again() {
         passed: None,
     };
     let server = Server::listen(&address, key, options).unwrap();
-    std::thread::spawn(move || server.run(&|_| ()));
+    in_background(move || server.run(&|_| ()));
     drawn(&engine, 1);
 }
 
