@@ -1,7 +1,7 @@
 //! The engine of another machine.
 //!
 //! What crosses the channels between window and engine is plain data, so it can cross a wire as well: a workstation
-//! [`serve`]s, and a laptop [`connect`]s and gets the same [`EngineHandle`](crate::EngineHandle) that an engine in
+//! [serves](Server), and a laptop [`connect`]s and gets the same [`EngineHandle`](crate::EngineHandle) that an engine in
 //! its own process gives. Model, LoRAs and folders of pictures are those of the machine that draws.
 //!
 //! Both sides prove that they know a key, each by a keyed hash (HMAC-SHA-256) of numbers that the other has just drawn;
