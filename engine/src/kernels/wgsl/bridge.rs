@@ -1,4 +1,8 @@
 //! How a shader becomes an operation on burn tensors: launched among burn's own, on burn's memory and queue.
+#![cfg_attr(
+    feature = "fast",
+    allow(unused_variables, reason = "no backend of that build runs shaders")
+)]
 
 use std::sync::Arc;
 
@@ -114,7 +118,7 @@ pub(in crate::kernels) struct Launches {
 }
 
 /// Backends that run shaders.
-#[backend_extension(Cube)]
+#[backend_extension(Cube: cfg(not(feature = "fast")))]
 pub(in crate::kernels) trait Shaders: Backend {
     fn run_shader(
         a: FloatTensor<Self>,
