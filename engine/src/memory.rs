@@ -1,7 +1,7 @@
 //! What drawing and teaching take in memory, computed from sizes alone, and what the machine has.
 //!
-//! The figures are upper bounds that are not far off: `tests/tests/memory.rs` counts what the processor really
-//! takes and holds them against it.
+//! On the processor the figures are upper bounds that are not far off: `tests/tests/memory.rs` counts what it really
+//! takes and holds them against it. A graphics device's allocator keeps pages of several sizes and takes a little more.
 
 use crate::api::{EngineError, Keeping, MemoryNeed, Storage, WeightStorage};
 use crate::device::OpenDevice;
