@@ -123,13 +123,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let many = args.prompts.is_some() || args.drafts.is_some();
     let places = Places::new(args.out.as_deref(), args.steps_out.as_deref(), many)?;
     let is_remote = matches!(args.device, Place::Remote(_));
-    if is_remote && (args.steps_out.is_some() || args.weights != WeightStorage::Auto) {
+    if is_remote && args.steps_out.is_some() {
         return Err(CliError::Usage(
-            "another machine decides for itself how it keeps its model and which steps it shows: --steps-out and \
-             --weights work here only"
+            "another machine decides for itself which steps it shows: --steps-out works here only"
                 .to_owned(),
         ));
     }
+    args.device.check(args.model.as_deref(), args.weights)?;
     let options = args.device.options(args.model.as_deref())?;
     let previews = if args.steps_out.is_some() {
         Previews::Full

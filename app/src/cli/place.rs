@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use infinity_engine::api::{DeviceChoice, EngineError};
+use infinity_engine::api::{DeviceChoice, EngineError, WeightStorage};
 use infinity_engine::remote::{Key, connect};
 use infinity_engine::{EngineHandle, SpawnOptions, spawn};
 
@@ -59,18 +59,28 @@ impl Place {
         }
     }
 
+    /// Refuses what another machine decides for itself.
+    pub(super) fn check(
+        &self,
+        model: Option<&Path>,
+        weights: WeightStorage,
+    ) -> Result<(), CliError> {
+        let is_here = matches!(self, Self::Here(_));
+        if is_here || (model.is_none() && weights == WeightStorage::Auto) {
+            return Ok(());
+        }
+        Err(CliError::Usage(
+            "another machine draws with its own model, kept its own way: `infinity serve --model DIR --weights HOW` there"
+                .to_owned(),
+        ))
+    }
+
     /// The options of an engine with `model`, or with the one found; none is needed for another machine, which has
     /// its own.
     pub(super) fn options(&self, model: Option<&Path>) -> Result<SpawnOptions, CliError> {
-        let model = match (self, model) {
-            (Self::Remote(_), Some(_)) => {
-                return Err(CliError::Usage(
-                    "another machine draws with its own model: `infinity serve --model DIR` there"
-                        .to_owned(),
-                ));
-            }
-            (Self::Remote(_), None) => None,
-            (Self::Here(_), model) => Some(models::find_or_say(model)?),
+        let model = match self {
+            Self::Remote(_) => None,
+            Self::Here(_) => Some(models::find_or_say(model)?),
         };
         Ok(SpawnOptions::new(self.device(), model))
     }
@@ -107,5 +117,16 @@ mod tests {
         );
         assert!(parse("remote:studio").is_err());
         assert!(parse("tpu").is_err());
+    }
+
+    #[test]
+    fn another_machine_keeps_its_own_model_its_own_way() {
+        let there = Place::Remote("studio.local:7860".to_owned());
+        let here = Place::Here(DeviceChoice::Cpu);
+        let (own, none) = (Some(Path::new("model")), None);
+        assert!(here.check(own, WeightStorage::Half).is_ok());
+        assert!(there.check(none, WeightStorage::Auto).is_ok());
+        assert!(there.check(own, WeightStorage::Auto).is_err());
+        assert!(there.check(none, WeightStorage::Half).is_err());
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
     }
     let mut options = WindowOptions::of_this_user();
     options.icon_png = Some(ICON);
+    args.device.check(args.model.as_deref(), args.weights)?;
     let is_here = matches!(args.device, Place::Here(_));
     let model = is_here
         .then(|| models::find(args.model.as_deref()))
