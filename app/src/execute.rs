@@ -281,8 +281,12 @@ fn look_through(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
     }
     teach.wish.data.clone_from(&folder);
     teach.found = None;
-    let trigger = teach.wish.trigger.trim().to_owned();
-    match hands.engine.run(Task::LookThrough { folder, trigger }) {
+    let task = Task::LookThrough {
+        folder,
+        trigger: teach.wish.trigger.trim().to_owned(),
+        scale_count: teach.wish.scale_count,
+    };
+    match hands.engine.run(task) {
         Ok(job) => state.teach.looking = Some(job),
         Err(error) => state.tell_error(&error),
     }

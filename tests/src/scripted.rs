@@ -281,6 +281,7 @@ pub fn model() -> ModelInfo {
             ratio(144, 112),
             ratio(160, 96),
         ],
+        sides: GRIDS.iter().map(|&side| 16 * side as u32).collect(),
         memory: vec![memory(); GRIDS.len()],
         keeping: Keeping::default(),
         example_prompts: vec!["purple mountains at sunset, a yellow sun on the left".to_owned()],

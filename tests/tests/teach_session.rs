@@ -68,6 +68,7 @@ fn a_folder_is_taught_and_drawn_with() {
         let task = Task::LookThrough {
             folder: data.clone(),
             trigger: "zwm".to_owned(),
+            scale_count: None,
         };
         let job = engine.run(task).unwrap();
         lessons_of(engine, job, u64::MAX)
@@ -89,6 +90,22 @@ fn a_folder_is_taught_and_drawn_with() {
         ] => {
             assert_eq!((pictures.len(), findings.len()), (3, 3));
             assert_eq!(pictures[0].caption, "zwm");
+        }
+        other => panic!("{other:?}"),
+    }
+    // In fewer scales the same pictures are learned smaller.
+    let task = Task::LookThrough {
+        folder: data.clone(),
+        trigger: String::new(),
+        scale_count: Some(2),
+    };
+    let job = engine.run(task).unwrap();
+    match &lessons_of(&engine, job, u64::MAX)[..] {
+        [Event::PicturesFound { pictures, .. }] => {
+            assert_eq!(
+                (pictures[0].image.width, pictures[0].image.height),
+                (32, 32)
+            );
         }
         other => panic!("{other:?}"),
     }

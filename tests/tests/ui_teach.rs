@@ -108,6 +108,22 @@ fn what_is_set_is_what_is_taught() {
     desk.click("Text");
     desk.click("FFN");
     desk.click("Text");
+    // Another size is looked at anew.
+    desk.click("Size of the pictures");
+    desk.click("96×96");
+    let (job, task) = desk.engine.task().expect("the folder is looked through");
+    assert!(
+        matches!(
+            task,
+            Task::LookThrough {
+                scale_count: Some(6),
+                ..
+            }
+        ),
+        "{task:?}"
+    );
+    desk.engine.find_pictures(job, 9);
+    desk.harness.run();
     // Below all of these, the button is out of sight.
     desk.click("More");
     desk.click("Teach");
@@ -118,6 +134,7 @@ fn what_is_set_is_what_is_taught() {
     assert_eq!(wish.layers, ["ca.", "ffn."]);
     assert_eq!((wish.rank, wish.batch, wish.alpha), (48, 12, None));
     assert_eq!((wish.views, wish.caption_drop), (4, 0.0));
+    assert_eq!((wish.scale_count, wish.flip_scales), (Some(6), 13));
 }
 
 #[test]

@@ -61,6 +61,12 @@ pub(super) struct Args {
     /// Views of each picture, a little larger and cut to one side, that are learned beside it: 0 to 8.
     #[arg(long, value_name = "N")]
     views: Option<usize>,
+    /// Scales that the pictures are learned at, and so their size; the model's own number when left out.
+    #[arg(long, value_name = "N")]
+    scales: Option<usize>,
+    /// Number of first scales in which bits are flipped.
+    #[arg(long, value_name = "N")]
+    flip_scales: Option<usize>,
     /// Largest share of bits flipped (bitwise self-correction): 0 to 0.3.
     #[arg(long, value_name = "X")]
     flips: Option<f32>,
@@ -106,8 +112,9 @@ fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
         };
     }
     set!(name => name, trigger => trigger, steps => steps, batch => batch, rank => rank, rate => learning_rate,
-        views => views, flips => flip_strength, prior => prior, seed => seed);
+        views => views, flips => flip_strength, flip_scales => flip_scales, prior => prior, seed => seed);
     config.alpha = args.alpha.or(config.alpha);
+    config.scale_count = args.scales.or(config.scale_count);
     if let Some(path) = &args.prior_prompts {
         config.prior_prompts = places::prompts_in(path)?;
     }

@@ -30,7 +30,7 @@ impl Panel for TeachSettings {
         ));
         let teach = &state.teach;
         ui.add_enabled_ui(!teach.is_running(), |ui| {
-            self.controls_ui(ui, &teach.wish, commands);
+            self.controls_ui(ui, state, commands);
         });
         if let (Some(found), false) = (&teach.found, teach.is_running()) {
             estimate_ui(ui, &teach.wish, &found.rates);
@@ -41,7 +41,8 @@ impl Panel for TeachSettings {
 }
 
 impl TeachSettings {
-    fn controls_ui(&mut self, ui: &mut Ui, wish: &TuneWish, commands: &mut Vec<Command>) {
+    fn controls_ui(&mut self, ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
+        let wish = &state.teach.wish;
         let choose = Command::ChooseTeachFolder;
         let folder = (theme::icon(icons::FOLDER, theme::ICON), choose.text());
         let button = ui.button(folder).on_hover_text(choose.tooltip());
@@ -89,20 +90,56 @@ impl TeachSettings {
             self.more_open = !self.more_open;
         }
         if self.more_open {
-            more_ui(ui, &mut changed);
+            more_ui(ui, &mut changed, state);
         }
         if changed.steps != wish.steps {
             changed.save_every = (changed.steps / 6).max(10);
         }
         if changed != *wish {
+            let resized = changed.scale_count != wish.scale_count;
             commands.push(Command::SetTeach(Box::new(changed)));
+            if resized && !wish.data.as_os_str().is_empty() {
+                commands.push(Command::LookThrough(wish.data.clone()));
+            }
         } else if trigger_left && !wish.data.as_os_str().is_empty() {
             commands.push(Command::LookThrough(wish.data.clone()));
         }
     }
 }
 
-fn more_ui(ui: &mut Ui, wish: &mut TuneWish) {
+/// Smallest side that pictures are worth learning at, in pixels.
+const LEAST_SIDE: u32 = 64;
+
+/// At which size pictures are learned.
+fn size_ui(ui: &mut Ui, wish: &mut TuneWish, state: &UiState) {
+    let Some(model) = &state.model else { return };
+    let text = |count: usize| {
+        let side = model.sides.get(count.wrapping_sub(1)).copied().unwrap_or(0);
+        format!("{side}×{side}")
+    };
+    let own = wish.scale_count.unwrap_or(model.scale_count);
+    ui.label(theme::caption_text(ui, "Size"));
+    let list = egui::ComboBox::from_id_salt("size").selected_text(text(own));
+    let list = list.show_ui(ui, |ui| {
+        for (index, &side) in model.sides.iter().enumerate().rev() {
+            if side >= LEAST_SIDE {
+                ui.selectable_value(&mut wish.scale_count, Some(index + 1), text(index + 1));
+            }
+        }
+    });
+    if wish.scale_count == Some(model.scale_count) {
+        wish.scale_count = None;
+    }
+    list.response.accessible_name("Size of the pictures").on_hover_text(
+        "Pictures are learned at this many pixels; smaller is quicker, in less memory, and says less about details.",
+    );
+    ui.end_row();
+}
+
+fn more_ui(ui: &mut Ui, wish: &mut TuneWish, state: &UiState) {
+    let scales = wish
+        .scale_count
+        .unwrap_or(state.model.as_ref().map_or(2, |model| model.scale_count));
     egui::Grid::new("more").num_columns(2).show(ui, |ui| {
         let row = |ui: &mut Ui, name: &str, tip: &str, value: egui::DragValue<'_>| {
             ui.label(theme::caption_text(ui, name));
@@ -121,6 +158,7 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish) {
             "More is steadier and slower.",
             egui::DragValue::new(&mut wish.batch).range(1..=64),
         );
+        size_ui(ui, wish, state);
         row(
             ui,
             "Rank",
@@ -187,6 +225,22 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish) {
             "Share of bits that are flipped, so that the model learns to mend its own mistakes.",
             flips,
         );
+        // The last scale has none after it that could mend.
+        let most = scales.saturating_sub(1).max(1);
+        let mut flipped = wish.flip_scales.min(most);
+        row(
+            ui,
+            "Scales corrected",
+            "In how many of the first scales bits are flipped.",
+            egui::DragValue::new(&mut flipped).range(1..=most),
+        );
+        if flipped != wish.flip_scales.min(most) {
+            wish.flip_scales = if flipped == most {
+                TuneWish::default().flip_scales
+            } else {
+                flipped
+            };
+        }
         row(
             ui,
             "Views",

@@ -44,7 +44,7 @@ impl Preset {
         }
     }
 
-    /// Puts its settings into `wish`.
+    /// Puts its settings into `wish`; the size of pictures and self-correction stay as they are.
     pub fn set(self, wish: &mut TuneWish) {
         let usual = TuneWish::default();
         (wish.steps, wish.learning_rate, wish.rank) = match self {

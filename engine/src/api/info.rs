@@ -132,6 +132,9 @@ pub struct ModelInfo {
     pub tau: f32,
     /// Ratios it can draw, square first.
     pub ratios: Vec<RatioInfo>,
+    /// Side in pixels of a square picture of so many scales: one scale first.
+    #[serde(default)]
+    pub sides: Vec<u32>,
     /// What a square picture of so many scales takes in memory: one scale first, with guidance.
     #[serde(default)]
     pub memory: Vec<MemoryNeed>,

@@ -59,6 +59,8 @@ pub enum Task {
         folder: PathBuf,
         /// Word that calls up what is learned from them; empty for none.
         trigger: String,
+        /// Scales that they would be learned at; the model's usual number when `None`.
+        scale_count: Option<usize>,
     },
     /// Teach the model the pictures of a folder; streams `TuneStepDone` and `TuneSamples`, then `TuneDone`.
     ///

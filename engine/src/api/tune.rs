@@ -30,8 +30,12 @@ pub struct TuneWish {
     pub layers: Vec<String>,
     /// Learning rate.
     pub learning_rate: f32,
+    /// Scales that the pictures are learned at, and so their size; the model's usual number when `None`.
+    pub scale_count: Option<usize>,
     /// Largest share of bits flipped per scale (bitwise self-correction).
     pub flip_strength: f32,
+    /// Number of first scales in which bits are flipped; never the last.
+    pub flip_scales: usize,
     /// Views of each picture that are learned beside it, a little larger and cut to one side.
     pub views: usize,
     /// Chance that a caption is replaced by "no text".
@@ -65,7 +69,9 @@ impl Default for TuneWish {
                 .map(|&part| part.to_owned())
                 .collect(),
             learning_rate: 2e-3,
+            scale_count: None,
             flip_strength: 0.2,
+            flip_scales: 13,
             views: 4,
             caption_drop: 0.1,
             prior: 0.3,

@@ -113,12 +113,16 @@ pub fn available(bundle: &Bundle, device: &OpenDevice) -> Option<u64> {
     there.map(|there| there.min(device.most_memory.unwrap_or(u64::MAX)))
 }
 
-/// What lessons on square pictures take, per piece of a wish; one update is measured.
+/// What lessons on square pictures of `scale_count` scales take, per piece of a wish; one update is measured.
 ///
 /// # Errors
 /// What an update returns.
-pub fn rates(bundle: &Bundle, device: &OpenDevice) -> Result<TuneRates, EngineError> {
-    let schedule = ScaleSchedule::nearest(1.0, bundle.info.scale_count)?;
+pub fn rates(
+    bundle: &Bundle,
+    device: &OpenDevice,
+    scale_count: usize,
+) -> Result<TuneRates, EngineError> {
+    let schedule = ScaleSchedule::nearest(1.0, scale_count)?;
     let free = available(bundle, device);
     // Additions to all layers: fewer take less.
     let bytes = |rank: usize, batch: usize, by_block: bool| {

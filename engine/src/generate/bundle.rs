@@ -391,6 +391,8 @@ fn model_info(description: &ModelJson, parameters: u64) -> Result<ModelInfo, Eng
             })
         })
         .collect::<Result<_, EngineError>>()?;
+    let square = ScaleSchedule::nearest(1.0, defaults.scale_count)?;
+    let side = |scale: &Scale| (scale.w * PIXELS_PER_TOKEN) as u32;
     Ok(ModelInfo {
         name: description.name.clone(),
         about: description.about.clone(),
@@ -399,6 +401,7 @@ fn model_info(description: &ModelJson, parameters: u64) -> Result<ModelInfo, Eng
         cfg: defaults.cfg,
         tau: defaults.tau,
         ratios,
+        sides: square.scales.iter().map(side).collect(),
         memory: Vec::new(),
         keeping: Keeping::default(),
         example_prompts: description.example_prompts.clone(),

@@ -15,24 +15,28 @@ const KEPT_TEXTS: usize = 8;
 pub(super) struct Notes {
     pub(super) cost: DecodeCost,
     texts: Vec<(String, TextFeatures)>,
-    rates: Option<TuneRates>,
+    rates: Vec<(usize, TuneRates)>,
 }
 
 impl Notes {
-    /// What lessons take; measured the first time.
+    /// What lessons on pictures of `scale_count` scales take; measured the first time.
     pub(super) fn lesson_rates(
         &mut self,
         bundle: &Bundle,
         device: &OpenDevice,
+        scale_count: usize,
     ) -> Result<TuneRates, EngineError> {
-        if let Some(known) = &self.rates {
+        let known = self.rates.iter().find(|(count, _)| *count == scale_count);
+        if let Some((_, known)) = known {
             let free = finetune::available(bundle, device);
             return Ok(TuneRates {
                 free,
                 ..known.clone()
             });
         }
-        Ok(self.rates.insert(finetune::rates(bundle, device)?).clone())
+        let rates = finetune::rates(bundle, device, scale_count)?;
+        self.rates.push((scale_count, rates.clone()));
+        Ok(rates)
     }
 
     /// Features of one text, from memory when it was drawn lately.

@@ -155,9 +155,14 @@ impl Engine {
         let mut finished = false;
         let result = guarded(|| {
             let result = match task.as_ref() {
-                Task::LookThrough { folder, trigger } => {
-                    let rates = notes.lesson_rates(bundle, open)?;
-                    tuning::look(job, folder, trigger, bundle, rates, link)
+                Task::LookThrough {
+                    folder,
+                    trigger,
+                    scale_count,
+                } => {
+                    let scales = scale_count.unwrap_or(bundle.info.scale_count);
+                    let rates = notes.lesson_rates(bundle, open, scales)?;
+                    tuning::look(job, folder, trigger, scales, rates, link)
                 }
                 Task::Tune(wish) => {
                     let later = &mut self.later;

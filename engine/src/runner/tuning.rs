@@ -14,11 +14,11 @@ pub(super) fn look(
     job: JobId,
     folder: &Path,
     trigger: &str,
-    bundle: &Bundle,
+    scale_count: usize,
     rates: TuneRates,
     link: &Link,
 ) -> Result<(), EngineError> {
-    let found = look_through(folder, bundle.info.scale_count, trigger)?;
+    let found = look_through(folder, scale_count, trigger)?;
     let pictures = found.pictures.into_iter().map(|picture| FoundPicture {
         path: picture.path,
         words: picture.words,
@@ -46,7 +46,8 @@ pub(super) fn tune(
     given_up: &[String],
     between: &mut dyn FnMut(&mut Bundle),
 ) -> Result<(), EngineError> {
-    let collection = look_through(&wish.data, bundle.info.scale_count, &wish.trigger)?;
+    let scale_count = wish.scale_count.unwrap_or(bundle.info.scale_count);
+    let collection = look_through(&wish.data, scale_count, &wish.trigger)?;
     let limits = Limits {
         resume: true,
         until: None,
