@@ -125,3 +125,72 @@ pub(super) fn learn(
         .transformer
         .low_rank_gradients(plain, &condition, inputs, schedule, piece, learned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::learn;
+    use crate::api::{DeviceChoice, TuneWish};
+    use crate::device::{self, OpenDevice};
+    use crate::finetune::{FinetuneConfig, estimate::random_batch, tuned_replicas};
+    use crate::generate::Bundle;
+    use crate::random::Stream;
+    use crate::schedule::ScaleSchedule;
+    use crate::train::optimizer::Rows;
+    use crate::weights::Network as _;
+
+    /// Gradients of one update of additions that already say something, and its loss.
+    fn update(device: &OpenDevice, by_block: bool) -> (Rows, f32) {
+        let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+        let bundle = Bundle::open(&starter, device).unwrap();
+        let config = FinetuneConfig {
+            rank: 3,
+            batch: 2,
+            caption_drop: 0.5,
+            layers: TuneWish::LAYERS.map(str::to_owned).to_vec(),
+            ..FinetuneConfig::default()
+        };
+        let mut tuned = tuned_replicas(&config, &bundle, 1).unwrap().remove(0);
+        let training = device.device.clone().autodiff();
+        for (place, slot) in tuned.all_slots().list.iter_mut().enumerate() {
+            let stream = Stream::new(9, place as u64);
+            let count: usize = slot.shape.iter().product();
+            let values = (0..count as u64).map(|i| 0.05 * stream.normal(i) as f32);
+            slot.fill(values.collect(), &training);
+        }
+        // An odd number of tokens, 1 + 9 + 30 …
+        let schedule = ScaleSchedule::nearest(0.8, 5).unwrap();
+        let batch = random_batch(&config, &bundle.transformer.config, &schedule).unwrap();
+        let (rows, measures) = learn(&config, by_block, &mut tuned, &batch, 0..2).unwrap();
+        (rows, measures.loss)
+    }
+
+    /// What a graphics device teaches is what the processor teaches, whether blocks are kept or computed again.
+    #[test]
+    fn lessons_are_the_same_on_software_graphics() {
+        let Ok(software) = device::open(DeviceChoice::Software) else {
+            eprintln!("SKIPPED: no software graphics driver, so nothing to compare with");
+            return;
+        };
+        let cpu = device::open(DeviceChoice::Cpu).unwrap();
+        let (expected, loss) = update(&cpu, false);
+        assert!(expected.len() > 50);
+        for (by_block, device) in [(true, &cpu), (false, &software), (true, &software)] {
+            let (rows, other) = update(device, by_block);
+            assert!((loss - other).abs() < 1e-4 * loss, "{loss} {other}");
+            assert_eq!(rows.len(), expected.len());
+            for (place, (row, expected)) in rows.iter().zip(&expected).enumerate() {
+                let (row, expected) = (row.as_ref().unwrap(), expected.as_ref().unwrap());
+                let largest = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+                let apart = row.iter().zip(expected).map(|(a, b)| (a - b).abs());
+                let apart = apart.fold(0.0_f32, f32::max);
+                assert!(largest > 0.0, "{place}");
+                assert!(
+                    apart < 2e-3 * largest,
+                    "row {place}, by block {by_block}: {apart} of {largest}"
+                );
+            }
+        }
+    }
+}

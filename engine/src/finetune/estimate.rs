@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{Teacher, learn};
+use super::batch::{Prepared, Teacher, learn};
 use super::examples::Example;
 use super::{FinetuneConfig, tuned_replicas};
 use crate::api::{DeviceKind, EngineError, MemoryNeed, TuneRates, TuneWish, bytes_text};
 use crate::device::OpenDevice;
 use crate::generate::Bundle;
 use crate::memory::{self, Teaching};
+use crate::model::ModelConfig;
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 use crate::train::parallel;
@@ -155,6 +156,40 @@ pub fn rates(
     Ok(rates)
 }
 
+/// A batch of random features, for an update that teaches nothing.
+///
+/// # Errors
+/// [`EngineError::Internal`] when the configuration asks for no update.
+pub(super) fn random_batch(
+    config: &FinetuneConfig,
+    sizes: &ModelConfig,
+    schedule: &ScaleSchedule,
+) -> Result<Prepared, EngineError> {
+    let fold = if sizes.patchify { 4 } else { 1 };
+    let random = |seed: u64, count: usize| -> Vec<f32> {
+        let stream = Stream::new(seed, 0x57E9);
+        (0..count as u64).map(|i| stream.normal(i) as f32).collect()
+    };
+    let example = Arc::new(Example {
+        name: "random features".to_owned(),
+        schedule: schedule.clone(),
+        features: random(1, sizes.codebook_dim * fold * schedule.last().tokens()),
+        text: random(2, CAPTION_TOKENS * sizes.text_channels),
+        tokens: CAPTION_TOKENS,
+    });
+    let teacher = Teacher {
+        phases: config.phases(schedule.scales.len()),
+        d: sizes.codebook_dim,
+        patchify: sizes.patchify,
+        own: vec![example],
+        prior: Vec::new(),
+        config: config.clone(),
+    };
+    teacher
+        .prepare(0)
+        .ok_or_else(|| EngineError::internal("no update to measure"))
+}
+
 /// Seconds that an update takes per picture of `schedule`: the second of two updates on random features.
 ///
 /// # Errors
@@ -175,30 +210,7 @@ fn measure(
     for replica in &mut replicas {
         replica.initialise(config.seed, &training);
     }
-    let sizes = &bundle.transformer.config;
-    let fold = if sizes.patchify { 4 } else { 1 };
-    let random = |seed: u64, count: usize| -> Vec<f32> {
-        let stream = Stream::new(seed, 0x57E9);
-        (0..count as u64).map(|i| stream.normal(i) as f32).collect()
-    };
-    let example = Arc::new(Example {
-        name: "a measured update".to_owned(),
-        schedule: schedule.clone(),
-        features: random(1, sizes.codebook_dim * fold * schedule.last().tokens()),
-        text: random(2, CAPTION_TOKENS * sizes.text_channels),
-        tokens: CAPTION_TOKENS,
-    });
-    let teacher = Teacher {
-        phases: config.phases(schedule.scales.len()),
-        d: sizes.codebook_dim,
-        patchify: sizes.patchify,
-        own: vec![example],
-        prior: Vec::new(),
-        config: config.clone(),
-    };
-    let prepared = teacher
-        .prepare(0)
-        .ok_or_else(|| EngineError::internal("no update to measure"))?;
+    let prepared = random_batch(&config, &bundle.transformer.config, schedule)?;
     let parts = parallel::parts(config.batch, replicas.len());
     let mut secs = 0.0;
     for _ in 0..2 {
