@@ -236,6 +236,7 @@ impl UiState {
         spec.cfg = vec![model.cfg];
         spec.tau = vec![model.tau];
         spec.scale_count = None;
+        self.teach.wish.scale_count = None;
         if let Some(nearest) = nearest_ratio(model, spec.ratio) {
             spec.ratio = nearest;
         }

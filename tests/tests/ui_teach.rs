@@ -137,6 +137,33 @@ fn what_is_set_is_what_is_taught() {
     assert_eq!((wish.scale_count, wish.flip_scales), (Some(6), 13));
 }
 
+/// A size belongs to a model: another one may not have it.
+#[test]
+fn another_model_begins_at_its_own_size() {
+    let mut desk = Desk::ready();
+    let data = desk.folder.path().join("windmills");
+    std::fs::create_dir(&data).unwrap();
+    desk.drop_file(&data);
+    desk.click("More");
+    desk.click("Size of the pictures");
+    desk.click("96×96");
+    desk.engine.get_ready();
+    desk.harness.run();
+    while desk.engine.task().is_some() {}
+    desk.drop_file(&data);
+    let (_, task) = desk.engine.task().expect("the folder is looked through");
+    assert!(
+        matches!(
+            task,
+            Task::LookThrough {
+                scale_count: None,
+                ..
+            }
+        ),
+        "{task:?}"
+    );
+}
+
 #[test]
 fn a_folder_that_cannot_be_taught_is_said() {
     let mut desk = Desk::ready();
