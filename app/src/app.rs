@@ -3,15 +3,15 @@
 //! `logic` drains what the engine and the file thread have to tell, `ui` draws
 //! from [`UiState`] only, then commands run. Nothing here waits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eframe::egui;
 use infinity_engine::EngineHandle;
-use infinity_engine::api::Event;
+use infinity_engine::api::{EngineError, Event};
 
 use crate::command::Command;
-use crate::execute::{self, Hands};
+use crate::execute::{self, Hands, moving};
 use crate::panels::{
     Panel,
     drafts::{self, DraftTools, DraftsView},
@@ -26,6 +26,7 @@ use crate::panels::{
     teach::TeachView,
     teach_settings::{SETTINGS_WIDTH, TeachSettings},
 };
+use crate::place::Place;
 use crate::settings::{self, Settings, ThemeChoice};
 use crate::state::{Tone, UiState};
 use crate::tasks::{Tasks, Wake};
@@ -35,6 +36,21 @@ use crate::theme::{self, Palette};
 const RECENT_MIN_WIDTH: f32 = 960.0;
 /// Width of that column.
 const RECENT_WIDTH: f32 = 152.0;
+/// Said when there is no model to load.
+const NO_MODEL: &str =
+    "No model was found. Open a model folder in the preferences at the lower right.";
+
+/// An engine that was just started.
+pub struct Started {
+    /// The engine.
+    pub engine: EngineHandle,
+    /// Whether it has a model to load.
+    pub expects_model: bool,
+}
+
+/// Starts an engine somewhere with the model in a folder, or with its usual one; the callback has the window drawn
+/// again, and the engine must call it after every event.
+pub type Starter = dyn Fn(&Place, Option<&Path>, Box<dyn Fn() + Send>) -> Started;
 
 /// What a window starts with.
 #[derive(Default)]
@@ -47,6 +63,10 @@ pub struct WindowOptions {
     pub pictures_folder: PathBuf,
     /// A sentence for the user about something that went wrong before.
     pub warning: Option<String>,
+    /// Where the first engine runs.
+    pub place: Place,
+    /// Starts engines; a window without it stays with the one it has.
+    pub start: Option<Box<Starter>>,
     /// The icon of the window as a PNG file.
     pub icon_png: Option<&'static [u8]>,
 }
@@ -59,6 +79,8 @@ impl WindowOptions {
             .as_deref()
             .map_or_else(Default::default, Settings::read);
         Self {
+            place: Place::parse(&settings.device).unwrap_or_default(),
+            start: None,
             settings,
             settings_path,
             pictures_folder: settings::default_pictures_folder(),
@@ -70,15 +92,9 @@ impl WindowOptions {
 
 /// Opens the window and returns when it is closed.
 ///
-/// `start_engine` is given the callback that has the window drawn again; the
-/// engine must call it after every event.
-///
 /// # Errors
 /// When the desktop gives no window or no way to draw in it.
-pub fn run_window(
-    options: WindowOptions,
-    start_engine: impl FnOnce(Box<dyn Fn() + Send>) -> EngineHandle + 'static,
-) -> eframe::Result {
+pub fn run_window(options: WindowOptions) -> eframe::Result {
     let mut viewport = egui::ViewportBuilder::default()
         .with_title("Infinity")
         .with_app_id("alt.infinity_draw.infinity")
@@ -100,17 +116,37 @@ pub fn run_window(
         "infinity",
         native,
         Box::new(move |creation| {
-            let ctx = creation.egui_ctx.clone();
-            let engine = start_engine(Box::new(move || ctx.request_repaint()));
-            Ok(Box::new(App::new(&creation.egui_ctx, engine, options)))
+            let ctx = &creation.egui_ctx;
+            let started = options
+                .start
+                .as_deref()
+                .map_or_else(nowhere, |start| start(&options.place, None, woken(ctx)));
+            let mut app = App::new(ctx, started.engine, options);
+            app.expect_model(started.expects_model);
+            Ok(Box::new(app))
         }),
     )
+}
+
+/// A callback that has the window drawn again.
+fn woken(ctx: &egui::Context) -> Box<dyn Fn() + Send> {
+    let ctx = ctx.clone();
+    Box::new(move || ctx.request_repaint())
+}
+
+/// No engine at all.
+fn nowhere() -> Started {
+    Started {
+        engine: EngineHandle::failed(EngineError::EngineGone),
+        expects_model: false,
+    }
 }
 
 /// The program behind the window.
 pub struct App {
     state: UiState,
     engine: EngineHandle,
+    start: Option<Box<Starter>>,
     tasks: Tasks,
     settings_path: Option<PathBuf>,
     prompt: Prompt,
@@ -137,12 +173,14 @@ impl App {
         let wake_ctx = ctx.clone();
         let wake: Wake = Arc::new(move || wake_ctx.request_repaint());
         let mut state = UiState::new(options.settings, options.pictures_folder);
+        state.place = options.start.is_some().then_some(options.place);
         if let Some(warning) = options.warning {
             state.tell(Tone::Note, warning);
         }
         Self {
             state,
             engine,
+            start: options.start,
             tasks: Tasks::start(wake),
             settings_path: options.settings_path,
             prompt: Prompt::default(),
@@ -154,11 +192,34 @@ impl App {
             messages: Messages,
             scales: Scales::default(),
             recent: Recent::default(),
-            status: Status,
+            status: Status::default(),
             teach_settings: TeachSettings::default(),
             teach_view: TeachView::default(),
             loras: LorasView::default(),
             prompt_height: 0.0,
+        }
+    }
+
+    /// Whether the engine has a model to load; else the window says what to do about it.
+    fn expect_model(&mut self, expected: bool) {
+        self.state.loading = expected;
+        if !expected {
+            self.state.tell(Tone::Note, NO_MODEL);
+        }
+    }
+
+    /// Leaves the engine for one elsewhere.
+    fn move_to(&mut self, ctx: &egui::Context, place: Place) {
+        let hands = Hands {
+            engine: &self.engine,
+            tasks: &self.tasks,
+            settings_path: self.settings_path.as_ref(),
+        };
+        let Some(start) = &self.start else { return };
+        if moving::leave(&place, &mut self.state, &hands) {
+            let started = start(&place, self.state.model_folder.as_deref(), woken(ctx));
+            self.engine = started.engine;
+            self.expect_model(started.expects_model);
         }
     }
 
@@ -176,8 +237,12 @@ impl App {
         };
         while let Some(event) = self.engine.try_event() {
             self.state.apply(&event);
-            if let Event::ImageDone { job, .. } = event {
-                execute::picture_finished(job, &mut self.state, &hands);
+            match event {
+                Event::ImageDone { job, .. } => {
+                    execute::picture_finished(job, &mut self.state, &hands);
+                }
+                Event::ModelLoaded { .. } => moving::look_again(&mut self.state, &hands),
+                _ => {}
             }
         }
         while let Some(result) = self.tasks.poll() {
@@ -185,13 +250,17 @@ impl App {
         }
     }
 
-    fn run_commands(&mut self, commands: Vec<Command>) {
-        let hands = Hands {
-            engine: &self.engine,
-            tasks: &self.tasks,
-            settings_path: self.settings_path.as_ref(),
-        };
+    fn run_commands(&mut self, ctx: &egui::Context, commands: Vec<Command>) {
         for command in commands {
+            if let Command::SetPlace(place) = command {
+                self.move_to(ctx, place);
+                continue;
+            }
+            let hands = Hands {
+                engine: &self.engine,
+                tasks: &self.tasks,
+                settings_path: self.settings_path.as_ref(),
+            };
             execute::execute(command, &mut self.state, &hands);
         }
     }
@@ -352,7 +421,7 @@ impl eframe::App for App {
         self.read_input(&ctx, &mut commands);
         self.panels_ui(ui, &mut commands);
         if !commands.is_empty() {
-            self.run_commands(commands);
+            self.run_commands(&ctx, commands);
             ctx.request_repaint();
         }
         if self.state.work.is_some() {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use eframe::egui::{Key, KeyboardShortcut, Modifiers};
 use infinity_engine::api::{JobId, TuneWish};
 
+use crate::place::Place;
 use crate::settings::ThemeChoice;
 use crate::state::MaskEdit;
 
@@ -56,6 +57,10 @@ pub enum Command {
     ChoosePicturesFolder,
     /// Whether finished pictures are saved by themselves.
     SetAutosave(bool),
+    /// Look for devices to draw with.
+    FindDevices,
+    /// Draw somewhere else.
+    SetPlace(Place),
     /// Light or dark.
     SetTheme(ThemeChoice),
     /// Open or close the field for the negative prompt.

@@ -2,6 +2,7 @@
 //!
 //! Also takes in results of file jobs, as they answer commands.
 
+pub mod moving;
 mod powers;
 
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -11,6 +12,7 @@ use infinity_engine::EngineHandle;
 use infinity_engine::api::{GenerateSpec, JobId, Request, Task};
 
 use crate::command::Command;
+use crate::place::Place;
 use crate::recipe::Recipe;
 use crate::state::{Lesson, Saved, Tone, UiState, nearest_ratio};
 use crate::tasks::{Ask, FileJob, FileResult, Target, Tasks};
@@ -103,6 +105,12 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
             hands.tasks.ask(Ask::PicturesFolder, folder.as_deref(), "");
         }
         Command::SetAutosave(autosave) => state.settings.autosave = autosave,
+        Command::FindDevices => {
+            state.devices.get_or_insert_default();
+            hands.tasks.push(FileJob::FindDevices);
+        }
+        // The window itself moves, for it holds the engine.
+        Command::SetPlace(_) => {}
         Command::SetTheme(theme) => state.settings.theme = theme,
         Command::SetNegativeOpen(open) => state.settings.negative_open = open,
         Command::SetRecentOpen(open) => state.settings.recent_open = open,
@@ -269,6 +277,11 @@ fn look_through(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
         );
         return;
     }
+    look(folder, state, hands);
+}
+
+/// Looks through a folder without showing the teaching.
+fn look(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
     let teach = &mut state.teach;
     let name = |folder: &std::path::Path| {
         let name = folder
@@ -345,6 +358,9 @@ fn teach(state: &mut UiState, hands: &Hands<'_>) {
 }
 
 fn load_model(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
+    if !matches!(state.place, Some(Place::Remote(_))) {
+        state.model_folder = Some(folder.clone());
+    }
     match hands.engine.send(Request::LoadModel { folder }) {
         Ok(()) => state.loading = true,
         Err(error) => state.tell_error(&error),
@@ -432,6 +448,7 @@ pub fn file_done(result: FileResult, state: &mut UiState, hands: &Hands<'_>) {
                 *shelf = cards;
             }
         }
+        FileResult::DevicesFound(devices) => state.devices = Some(devices),
         FileResult::Failed { message } => state.tell(Tone::Trouble, message),
         FileResult::Chosen { ask, path } => match ask {
             Ask::SavePicture(job) => save(job, Target::File(path), state, hands),

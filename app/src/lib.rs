@@ -9,6 +9,7 @@ pub mod command;
 pub mod execute;
 mod memory;
 pub mod panels;
+pub mod place;
 pub mod recipe;
 pub mod settings;
 pub mod state;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::place::Place;
+
 /// Largest preferences file that is read, in bytes.
 const MAX_BYTES: u64 = 256 * 1024;
 
@@ -43,6 +45,10 @@ pub struct Settings {
     pub fine_open: bool,
     /// How many drafts are drawn at once.
     pub draft_count: usize,
+    /// Where pictures are drawn, as [`Place`] is written.
+    pub device: String,
+    /// The address of the machine that drew last.
+    pub remote: String,
 }
 
 impl Default for Settings {
@@ -55,6 +61,8 @@ impl Default for Settings {
             recent_open: true,
             fine_open: false,
             draft_count: 16,
+            device: Place::default().to_string(),
+            remote: String::new(),
         }
     }
 }
@@ -103,6 +111,8 @@ impl Settings {
             recent_open: field(value, "recent_open", usual.recent_open),
             fine_open: field(value, "fine_open", usual.fine_open),
             draft_count: field(value, "draft_count", usual.draft_count).clamp(1, 64),
+            device: field(value, "device", usual.device),
+            remote: field(value, "remote", usual.remote),
         }
     }
 }

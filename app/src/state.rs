@@ -25,6 +25,7 @@ use infinity_engine::api::{
     Rgb8Image,
 };
 
+use crate::place::Place;
 use crate::settings::Settings;
 
 /// Most pictures of this session that are kept.
@@ -37,6 +38,12 @@ const KEPT_MESSAGES: usize = 3;
 /// All that the window shows.
 #[derive(Clone, Debug)]
 pub struct UiState {
+    /// Where pictures are drawn; `None` in a window that stays with its engine.
+    pub place: Option<Place>,
+    /// The devices of this machine, once looked for.
+    pub devices: Option<Vec<DeviceInfo>>,
+    /// The model folder that was opened here last.
+    pub model_folder: Option<PathBuf>,
     /// The device, once open.
     pub device: Option<DeviceInfo>,
     /// The model, once loaded.
@@ -93,6 +100,9 @@ impl UiState {
     /// The state of a window that has heard nothing from its engine.
     pub fn new(settings: Settings, default_folder: PathBuf) -> Self {
         Self {
+            place: None,
+            devices: None,
+            model_folder: None,
             device: None,
             model: None,
             loading: true,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use infinity_engine::api::{JobId, LoraCard, Rgb8Image};
+use infinity_engine::api::{DeviceInfo, JobId, LoraCard, Rgb8Image};
 
 use crate::recipe::{self, Recipe, RecipeError};
 use crate::settings::Settings;
@@ -45,6 +45,8 @@ pub enum FileJob {
     WriteCaptions(Vec<(PathBuf, String)>),
     /// Look for LoRAs in a folder.
     FindLoras(PathBuf),
+    /// Look for devices to draw with, which asks every driver.
+    FindDevices,
     /// Write notes beside a LoRA file.
     WriteNotes(PathBuf, String),
     /// Read a picture and its recipe, when it has one.
@@ -105,6 +107,8 @@ pub enum FileResult {
     CaptionsWritten,
     /// The LoRAs of a folder.
     LorasFound(Vec<LoraCard>),
+    /// The devices of this machine.
+    DevicesFound(Vec<DeviceInfo>),
     /// A job without a picture failed.
     Failed {
         /// What happened and what to do.
@@ -279,6 +283,7 @@ fn run(job: FileJob) -> Option<FileResult> {
         }
         FileJob::WriteCaptions(list) => write_captions(&list),
         FileJob::FindLoras(folder) => FileResult::LorasFound(infinity_engine::find_loras(&folder)),
+        FileJob::FindDevices => FileResult::DevicesFound(infinity_engine::device::list()),
         FileJob::WriteNotes(lora, notes) => {
             let path = lora.with_extension("txt");
             let error = write_beside(&path, notes.trim().as_bytes()).err()?;

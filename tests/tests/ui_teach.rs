@@ -147,11 +147,13 @@ fn another_model_begins_at_its_own_size() {
     desk.click("More");
     desk.click("Size of the pictures");
     desk.click("96×96");
+    while desk.engine.task().is_some() {}
     desk.engine.get_ready();
     desk.harness.run();
-    while desk.engine.task().is_some() {}
-    desk.drop_file(&data);
-    let (_, task) = desk.engine.task().expect("the folder is looked through");
+    let (_, task) = desk
+        .engine
+        .task()
+        .expect("the folder is looked through anew");
     assert!(
         matches!(
             task,

@@ -10,10 +10,11 @@ use infinity_engine::api::{
 use infinity_engine::{EngineHandle, Previews, SpawnOptions};
 
 use super::CliError;
-use super::place::{self, Place};
+use super::place;
 use super::places::{Places, prompts_in};
 use super::start::{Opened, Start};
 use super::values::{self, Numbers, Shape};
+use crate::place::Place;
 use crate::recipe::{Recipe, write_new_png, write_png};
 use crate::settings::passed_path;
 
@@ -104,7 +105,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     doubt_out: Option<PathBuf>,
     /// Where to compute: auto, gpu, gpu:N, cpu, software, or remote:HOST:PORT, where `infinity serve` runs.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = place::parse)]
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = Place::parse)]
     device: Place,
     /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), eight (all of these in eight bits), or the first of these that fits (auto).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
@@ -129,8 +130,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
                 .to_owned(),
         ));
     }
-    args.device.check(args.model.as_deref(), args.weights)?;
-    let options = args.device.options(args.model.as_deref())?;
+    place::check(&args.device, args.model.as_deref(), args.weights)?;
+    let options = place::options(&args.device, args.model.as_deref())?;
     let previews = if args.steps_out.is_some() {
         Previews::Full
     } else {

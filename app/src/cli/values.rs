@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use infinity_engine::api::{DeviceChoice, LoraWish, Mode, PixelBudget, Sides, WeightStorage};
+pub(super) use crate::place::device;
+use infinity_engine::api::{LoraWish, Mode, PixelBudget, Sides, WeightStorage};
 
 use super::CliError;
 
@@ -129,24 +130,6 @@ pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Numbers(pub(super) Vec<f32>);
 
-/// `auto`, `gpu`, `gpu:N`, `cpu` or `software`.
-pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
-    match text {
-        "auto" => Ok(DeviceChoice::Auto),
-        "gpu" => Ok(DeviceChoice::Gpu(None)),
-        "cpu" => Ok(DeviceChoice::Cpu),
-        "software" => Ok(DeviceChoice::Software),
-        _ => {
-            let place = text
-                .strip_prefix("gpu:")
-                .and_then(|place| place.parse().ok());
-            place
-                .map(|place| DeviceChoice::Gpu(Some(place)))
-                .ok_or_else(|| "use auto, gpu, gpu:N, cpu or software".to_owned())
-        }
-    }
-}
-
 /// A way of drawing by its name.
 pub(super) fn mode(text: &str) -> Result<Mode, String> {
     Mode::from_name(text).ok_or_else(|| "use exact, balanced or draft".to_owned())
@@ -176,12 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_devices_are_understood() {
+    fn lists_and_budgets_are_understood() {
         assert_eq!(numbers("3"), Ok(Numbers(vec![3.0])));
         assert_eq!(numbers("3, 4.5,1"), Ok(Numbers(vec![3.0, 4.5, 1.0])));
         assert!(numbers("3,,4").is_err() && numbers("").is_err() && numbers("a").is_err());
-        assert_eq!(device("gpu:2"), Ok(DeviceChoice::Gpu(Some(2))));
-        assert!(device("gpu:x").is_err() && device("").is_err());
         assert_eq!(budget("0.25M"), Ok(PixelBudget::P025M));
     }
 }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use infinity_engine::api::WeightStorage;
-use infinity_engine::{Previews, SpawnOptions};
+use infinity_engine::{EngineHandle, Previews, SpawnOptions};
 
-use super::place::{self, Place};
-use super::{CliError, models, values};
+use super::{CliError, models, place, values};
+use crate::app::Started;
+use crate::place::Place;
 use crate::settings::passed_path;
 use crate::{WindowOptions, run_window};
 
@@ -19,9 +20,9 @@ pub(super) struct Args {
     /// Model folder to open; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Where to compute: auto, gpu, gpu:N, cpu, software, or remote:HOST:PORT, where `infinity serve` runs.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = place::parse)]
-    device: Place,
+    /// Where to compute: auto, gpu, gpu:N, cpu, software, or remote:HOST:PORT, where `infinity serve` runs; what was chosen in the window last when left out.
+    #[arg(long, value_name = "DEVICE", value_parser = Place::parse)]
+    device: Option<Place>,
     /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), eight (all of these in eight bits), or the first of these that fits (auto).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
     weights: WeightStorage,
@@ -33,28 +34,36 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
     }
     let mut options = WindowOptions::of_this_user();
     options.icon_png = Some(ICON);
-    args.device.check(args.model.as_deref(), args.weights)?;
-    let is_here = matches!(args.device, Place::Here(_));
-    let model = is_here
-        .then(|| models::find(args.model.as_deref()))
-        .flatten();
-    if is_here && model.is_none() && options.warning.is_none() {
-        options.warning = Some(
-            "No model was found. Open a model folder in the preferences at the lower right."
-                .to_owned(),
-        );
-    }
-    let (place, weights) = (args.device, args.weights);
-    let start = move |wake| {
-        place.start_or_say(SpawnOptions {
+    let is_own = args.model.is_some() || args.weights != WeightStorage::Auto;
+    options.place = match args.device {
+        Some(place) => {
+            place::check(&place, args.model.as_deref(), args.weights)?;
+            place
+        }
+        // Who names a model means this machine.
+        None if is_own && matches!(options.place, Place::Remote(_)) => Place::default(),
+        None => options.place,
+    };
+    let (named, weights) = (args.model, args.weights);
+    options.start = Some(Box::new(move |place, model, wake| {
+        let is_here = matches!(place, Place::Here(_));
+        let found = || models::find(named.as_deref());
+        let model = model.map(PathBuf::from).or_else(found).filter(|_| is_here);
+        let expects_model = model.is_some() || !is_here;
+        let options = SpawnOptions {
             previews: Previews::Budgeted,
             weights,
             passed: passed_path(),
             wake,
             ..SpawnOptions::new(place.device(), model)
-        })
-    };
-    run_window(options, start).map_err(|error| no_window(&error.to_string()))
+        };
+        Started {
+            // A window opens whatever happens, and says what did.
+            engine: place.start(options).unwrap_or_else(EngineHandle::failed),
+            expects_model,
+        }
+    }));
+    run_window(options).map_err(|error| no_window(&error.to_string()))
 }
 
 fn no_window(why: &str) -> CliError {

@@ -8,6 +8,7 @@ pub mod edit;
 pub mod fine;
 pub mod loras;
 pub mod messages;
+mod places;
 pub mod preview;
 pub mod prompt;
 pub mod recent;

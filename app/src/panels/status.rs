@@ -1,8 +1,9 @@
 //! The line at the bottom: device, model, last run; and the preferences.
 
 use eframe::egui::{self, Align, Layout, RichText};
-use infinity_engine::api::{DeviceKind, Storage, bytes_text};
+use infinity_engine::api::{Storage, bytes_text};
 
+use super::places::{Places, device_text};
 use super::{Panel, secs_text};
 use crate::command::Command;
 use crate::settings::ThemeChoice;
@@ -10,7 +11,10 @@ use crate::state::UiState;
 use crate::theme::{self, Palette, icons};
 
 /// The status bar.
-pub struct Status;
+#[derive(Default)]
+pub struct Status {
+    places: Places,
+}
 
 impl Panel for Status {
     fn title(&self) -> &'static str {
@@ -20,7 +24,7 @@ impl Panel for Status {
     fn ui(&mut self, ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
         theme::top_line(ui, ui.max_rect().expand2(egui::vec2(theme::GROUP, 0.0)));
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            preferences_ui(ui, state, commands);
+            self.preferences_ui(ui, state, commands);
             ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                 modes_ui(ui, state, commands);
                 ui.spacing_mut().item_spacing.x = theme::GROUP;
@@ -75,14 +79,7 @@ fn facts_ui(ui: &mut egui::Ui, state: &UiState) {
             .color(palette.dim)
     };
     let (device, reason) = match &state.device {
-        Some(device) => {
-            let kind = match device.kind {
-                DeviceKind::Gpu => "Graphics card",
-                DeviceKind::Cpu => "Processor",
-                DeviceKind::Software => "Software graphics, slow",
-            };
-            (format!("{kind}: {}", device.name), device.reason.as_str())
-        }
+        Some(device) => (device_text(device), device.reason.as_str()),
         None => ("Looking for a device".to_owned(), ""),
     };
     let most = ui.available_width() * 0.45;
@@ -162,70 +159,76 @@ fn count_text(count: u64) -> String {
     format!("{:.1} {name}", count as f64 / unit)
 }
 
-fn preferences_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
-    let gear = theme::icon_button(ui, icons::GEAR, false).accessible_name("Preferences");
-    let closing = egui::PopupCloseBehavior::CloseOnClickOutside;
-    egui::Popup::menu(&gear)
-        .close_behavior(closing)
-        .gap(theme::STEP)
-        .show(|ui| {
-            ui.set_width(264.0);
-            menu_ui(ui, state, commands);
-        });
-    if !egui::Popup::is_id_open(ui.ctx(), egui::Popup::default_response_id(&gear)) {
-        gear.on_hover_text("Preferences");
-    }
-}
-
-fn menu_ui(ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
-    // The plain look of controls, not that of a list of menu entries.
-    ui.reset_style();
-    ui.spacing_mut().item_spacing.y = theme::GAP;
-    ui.label(theme::caption_text(ui, "Colours"));
-    ui.horizontal(|ui| {
-        ui.spacing_mut().item_spacing.x = theme::STEP;
-        for (theme, name) in [
-            (ThemeChoice::System, "As the desktop"),
-            (ThemeChoice::Dark, "Dark"),
-            (ThemeChoice::Light, "Light"),
-        ] {
-            let chosen = state.settings.theme == theme;
-            if ui.selectable_label(chosen, name).clicked() {
-                commands.push(Command::SetTheme(theme));
-            }
+impl Status {
+    fn preferences_ui(&mut self, ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
+        let gear = theme::icon_button(ui, icons::GEAR, false).accessible_name("Preferences");
+        let closing = egui::PopupCloseBehavior::CloseOnClickOutside;
+        egui::Popup::menu(&gear)
+            .close_behavior(closing)
+            .gap(theme::STEP)
+            .show(|ui| {
+                ui.set_width(264.0);
+                self.menu_ui(ui, state, commands);
+            });
+        if !egui::Popup::is_id_open(ui.ctx(), egui::Popup::default_response_id(&gear)) {
+            gear.on_hover_text("Preferences");
         }
-    });
-    ui.separator();
-    let mut autosave = state.settings.autosave;
-    if ui
-        .checkbox(&mut autosave, "Save every picture")
-        .on_hover_text("Finished pictures are saved by themselves, with their settings inside.")
-        .changed()
-    {
-        commands.push(Command::SetAutosave(autosave));
     }
-    let folder = state.pictures_folder().display().to_string();
-    let text = theme::caption_text(ui, &folder);
-    ui.add(egui::Label::new(text).truncate())
-        .on_hover_text(folder);
-    let choose = Command::ChoosePicturesFolder;
-    let icon = theme::icon(icons::FOLDER, theme::ICON);
-    menu_button_ui(ui, (icon, choose.text()), choose, commands);
-    ui.separator();
-    let mut recent = state.settings.recent_open;
-    if ui
-        .checkbox(&mut recent, "Show the pictures of this session")
-        .changed()
-    {
-        commands.push(Command::SetRecentOpen(recent));
+
+    fn menu_ui(&mut self, ui: &mut egui::Ui, state: &UiState, commands: &mut Vec<Command>) {
+        // The plain look of controls, not that of a list of menu entries.
+        ui.reset_style();
+        ui.spacing_mut().item_spacing.y = theme::GAP;
+        ui.label(theme::caption_text(ui, "Colours"));
+        ui.horizontal(|ui| {
+            ui.spacing_mut().item_spacing.x = theme::STEP;
+            for (theme, name) in [
+                (ThemeChoice::System, "As the desktop"),
+                (ThemeChoice::Dark, "Dark"),
+                (ThemeChoice::Light, "Light"),
+            ] {
+                let chosen = state.settings.theme == theme;
+                if ui.selectable_label(chosen, name).clicked() {
+                    commands.push(Command::SetTheme(theme));
+                }
+            }
+        });
+        ui.separator();
+        let mut autosave = state.settings.autosave;
+        if ui
+            .checkbox(&mut autosave, "Save every picture")
+            .on_hover_text("Finished pictures are saved by themselves, with their settings inside.")
+            .changed()
+        {
+            commands.push(Command::SetAutosave(autosave));
+        }
+        let folder = state.pictures_folder().display().to_string();
+        let text = theme::caption_text(ui, &folder);
+        ui.add(egui::Label::new(text).truncate())
+            .on_hover_text(folder);
+        let choose = Command::ChoosePicturesFolder;
+        let icon = theme::icon(icons::FOLDER, theme::ICON);
+        menu_button_ui(ui, (icon, choose.text()), choose, commands);
+        ui.separator();
+        let mut recent = state.settings.recent_open;
+        if ui
+            .checkbox(&mut recent, "Show the pictures of this session")
+            .changed()
+        {
+            commands.push(Command::SetRecentOpen(recent));
+        }
+        ui.separator();
+        if state.place.is_some() {
+            self.places.ui(ui, state, commands);
+            ui.separator();
+        }
+        let picture = Command::OpenPicture;
+        menu_button_ui(ui, picture.text(), picture, commands);
+        let lora = Command::OpenLora;
+        menu_button_ui(ui, lora.text(), lora, commands);
+        let open = Command::OpenModel;
+        menu_button_ui(ui, open.text(), open, commands);
     }
-    ui.separator();
-    let picture = Command::OpenPicture;
-    menu_button_ui(ui, picture.text(), picture, commands);
-    let lora = Command::OpenLora;
-    menu_button_ui(ui, lora.text(), lora, commands);
-    let open = Command::OpenModel;
-    menu_button_ui(ui, open.text(), open, commands);
 }
 
 /// A button that asks for something and closes the menu.

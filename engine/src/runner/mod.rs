@@ -115,6 +115,10 @@ pub fn spawn(options: SpawnOptions) -> Result<EngineHandle, EngineError> {
     Ok(handle)
 }
 
+/// The number of the next job, the same count for all engines of this process: a window that moves to another engine
+/// keeps pictures of the one before.
+static NEXT_JOB: AtomicU64 = AtomicU64::new(1);
+
 /// The app's end of the engine: sends requests, receives events, stops jobs.
 ///
 /// Dropping it closes the channels, and the engine thread ends after the part of the network it is on.
@@ -122,7 +126,6 @@ pub struct EngineHandle {
     requests: Sender<Request>,
     events: Receiver<Event>,
     cancels: Arc<CancelBoard>,
-    next_job: AtomicU64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -137,7 +140,6 @@ impl EngineHandle {
             requests,
             events,
             cancels,
-            next_job: AtomicU64::new(1),
             thread: None,
         }
     }
@@ -166,7 +168,7 @@ impl EngineHandle {
     /// # Errors
     /// [`EngineError::EngineGone`] when the engine thread has ended.
     pub fn run(&self, task: Task) -> Result<JobId, EngineError> {
-        let job = JobId(self.next_job.fetch_add(1, Ordering::Relaxed));
+        let job = JobId(NEXT_JOB.fetch_add(1, Ordering::Relaxed));
         let task = Box::new(task);
         self.send(Request::Run { job, task })?;
         Ok(job)
