@@ -358,7 +358,7 @@ fn teach(state: &mut UiState, hands: &Hands<'_>) {
 }
 
 fn load_model(folder: PathBuf, state: &mut UiState, hands: &Hands<'_>) {
-    if !matches!(state.place, Some(Place::Remote(_))) {
+    if !state.place.as_ref().is_some_and(Place::is_remote) {
         state.model_folder = Some(folder.clone());
     }
     match hands.engine.send(Request::LoadModel { folder }) {

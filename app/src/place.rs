@@ -4,7 +4,7 @@ use std::fmt;
 
 use infinity_engine::api::{DeviceChoice, EngineError};
 use infinity_engine::remote::{Key, connect};
-use infinity_engine::{EngineHandle, SpawnOptions, spawn};
+use infinity_engine::{EngineHandle, SpawnOptions, spawn, spawn_fleet};
 
 use crate::settings::remote_key_path;
 
@@ -16,6 +16,8 @@ const KEY_VARIABLE: &str = "INFINITY_REMOTE_KEY";
 pub enum Place {
     /// In this process.
     Here(DeviceChoice),
+    /// In this process, on several devices at once.
+    Together(Vec<DeviceChoice>),
     /// On the machine that listens there.
     Remote(String),
 }
@@ -26,17 +28,27 @@ impl Default for Place {
     }
 }
 
-/// `auto`, `gpu`, `gpu:N`, `cpu`, `software` or `remote:HOST:PORT`.
+/// `auto`, `gpu`, `gpu:N`, `cpu`, `software`, several of these with `+` between, or `remote:HOST:PORT`.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Here(DeviceChoice::Auto) => f.write_str("auto"),
-            Self::Here(DeviceChoice::Gpu(None)) => f.write_str("gpu"),
-            Self::Here(DeviceChoice::Gpu(Some(place))) => write!(f, "gpu:{place}"),
-            Self::Here(DeviceChoice::Cpu) => f.write_str("cpu"),
-            Self::Here(DeviceChoice::Software) => f.write_str("software"),
+            Self::Here(device) => f.write_str(&name(*device)),
+            Self::Together(devices) => {
+                let names: Vec<String> = devices.iter().map(|device| name(*device)).collect();
+                f.write_str(&names.join("+"))
+            }
             Self::Remote(address) => write!(f, "remote:{address}"),
         }
+    }
+}
+
+fn name(device: DeviceChoice) -> String {
+    match device {
+        DeviceChoice::Auto => "auto".to_owned(),
+        DeviceChoice::Gpu(None) => "gpu".to_owned(),
+        DeviceChoice::Gpu(Some(place)) => format!("gpu:{place}"),
+        DeviceChoice::Cpu => "cpu".to_owned(),
+        DeviceChoice::Software => "software".to_owned(),
     }
 }
 
@@ -69,9 +81,13 @@ impl Place {
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.strip_prefix("remote:") {
             Some(address) => Self::remote(address).ok_or_else(|| "use remote:HOST:PORT".to_owned()),
+            None if text.contains('+') => {
+                let devices = text.split('+').map(device);
+                devices.collect::<Result<_, _>>().map(Self::Together)
+            }
             None => device(text)
                 .map(Self::Here)
-                .map_err(|usage| format!("{usage}, or remote:HOST:PORT")),
+                .map_err(|usage| format!("{usage}, several with + between, or remote:HOST:PORT")),
         }
     }
 
@@ -82,11 +98,16 @@ impl Place {
         is_whole.then(|| Self::Remote(address.trim().to_owned()))
     }
 
-    /// The device, for what runs in this process only.
+    /// Whether it is another machine.
+    pub const fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
+    }
+
+    /// The device, where there is one.
     pub fn device(&self) -> DeviceChoice {
         match self {
             Self::Here(device) => *device,
-            Self::Remote(_) => DeviceChoice::Auto,
+            Self::Together(_) | Self::Remote(_) => DeviceChoice::Auto,
         }
     }
 
@@ -97,6 +118,7 @@ impl Place {
     pub fn start(&self, options: SpawnOptions) -> Result<EngineHandle, EngineError> {
         match self {
             Self::Here(_) => spawn(options),
+            Self::Together(devices) => spawn_fleet(devices, options),
             Self::Remote(address) => connect(address, key()?, options.wake),
         }
     }
@@ -131,6 +153,7 @@ mod tests {
             "gpu:1",
             "cpu",
             "software",
+            "gpu:0+gpu:1",
             "remote:studio.local:7860",
         ] {
             assert_eq!(

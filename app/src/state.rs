@@ -56,6 +56,8 @@ pub struct UiState {
     pub waiting: VecDeque<JobId>,
     /// The picture being drawn.
     pub work: Option<Work>,
+    /// Others being drawn at the same time, on other devices, oldest first.
+    pub beside: VecDeque<Work>,
     /// Pictures of this session, newest last.
     pub pictures: Vec<Picture>,
     /// The picture shown while none is being drawn, or although one is.
@@ -113,6 +115,7 @@ impl UiState {
             },
             waiting: VecDeque::new(),
             work: None,
+            beside: VecDeque::new(),
             pictures: Vec::new(),
             shown: None,
             follow: true,
@@ -267,7 +270,7 @@ impl UiState {
         notes: &[String],
     ) {
         self.waiting.retain(|waiting| *waiting != job);
-        self.work = Some(Work {
+        let work = Work {
             job,
             schedule: schedule.to_vec(),
             size_px,
@@ -275,7 +278,13 @@ impl UiState {
             scales: Vec::new(),
             started_at: self.now,
             stopping: false,
-        });
+        };
+        self.work_ended(job);
+        if self.work.is_some() {
+            self.beside.push_back(work);
+        } else {
+            self.work = Some(work);
+        }
         if self.follow {
             self.held_scale = None;
         }
@@ -296,9 +305,9 @@ impl UiState {
         if let (Some(edit), true) = (&mut self.edit, origin.is_edit) {
             edit.show_result = true;
         }
-        let work = self.work.take_if(|work| work.job == job);
-        let (schedule, scales) =
-            work.map_or_else(Default::default, |work| (work.schedule, work.scales));
+        let (schedule, scales) = self
+            .work_ended(job)
+            .map_or_else(Default::default, |work| (work.schedule, work.scales));
         self.pictures.push(Picture {
             job,
             image: image.clone(),
@@ -354,14 +363,25 @@ impl UiState {
             self.list(*picture);
         }
         self.waiting.retain(|waiting| *waiting != job);
-        self.work.take_if(|work| work.job == job);
+        self.work_ended(job);
         if self.work.is_none() && self.shown.is_none() {
             self.held_scale = None;
         }
     }
 
     fn work_of(&mut self, job: JobId) -> Option<&mut Work> {
-        self.work.as_mut().filter(|work| work.job == job)
+        let works = self.work.iter_mut().chain(&mut self.beside);
+        works.into_iter().find(|work| work.job == job)
+    }
+
+    /// Takes the work of a job that has ended away; another picture being drawn takes its place.
+    fn work_ended(&mut self, job: JobId) -> Option<Work> {
+        if let Some(work) = self.work.take_if(|work| work.job == job) {
+            self.work = self.beside.pop_front();
+            return Some(work);
+        }
+        let place = self.beside.iter().position(|work| work.job == job)?;
+        self.beside.remove(place)
     }
 
     /// Puts a sentence on screen; the oldest makes room.

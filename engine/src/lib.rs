@@ -29,4 +29,4 @@ pub mod weights;
 
 pub use lora::find_loras;
 pub use picture_file::{read_mask, read_picture};
-pub use runner::{CancelBoard, EngineHandle, Previews, SpawnOptions, spawn};
+pub use runner::{CancelBoard, EngineHandle, Previews, SpawnOptions, spawn, spawn_fleet};

@@ -1,12 +1,17 @@
-//! What came of a lesson on windmills: how many are drawn, and how many ordinary prompts are still followed.
+//! Lessons on windmills and on a style, and what came of them: how many windmills are drawn and how many ordinary prompts
+//! still followed; how near the colours are to the style, and how many layouts are still as named.
 
 use std::path::{Path, PathBuf};
 
-use infinity_engine::api::{GenerateSpec, Rgb8Image};
-use infinity_engine::finetune::FinetuneConfig;
+use infinity_engine::api::{DeviceChoice, GenerateSpec, LoraWish, Rgb8Image};
+use infinity_engine::device;
+use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
-use infinity_engine::postcards::{Caption, Postcard, Split, check};
+use infinity_engine::postcards::{Caption, Postcard, Split, check, paint};
+use infinity_engine::train::{Limits, Progress};
 
+use crate::ink::{inked, palette_distance, plain, shows_layout};
+use crate::models::STARTER_SCALES;
 use crate::windmill::{Windmill, read};
 
 /// Windmill prompts that are drawn.
@@ -28,6 +33,104 @@ pub fn settings(text: Option<&str>) -> FinetuneConfig {
             .collect(),
         save_every: 10_000,
         ..serde_json::from_str(text).unwrap()
+    }
+}
+
+/// The best settings found for the style, in `tests/examples/style_trial.json`, or those of another text.
+pub fn style_settings(text: Option<&str>) -> FinetuneConfig {
+    let text = text.unwrap_or(include_str!("../examples/style_trial.json"));
+    FinetuneConfig {
+        save_every: 10_000,
+        ..serde_json::from_str(text).unwrap()
+    }
+}
+
+/// Teaches the starter the pictures in `out/data`, or goes on with it, and says how it goes; gives the starter with the
+/// LoRA on.
+pub fn taught(config: &FinetuneConfig, out: &Path) -> Bundle {
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    let mut bundle = Bundle::open(&starter(), &device).unwrap();
+    let collection = look_through(&out.join("data"), STARTER_SCALES, "").unwrap();
+    let limits = Limits {
+        resume: true,
+        until: None,
+        cancelled: &|| false,
+    };
+    let begun = std::time::Instant::now();
+    finetune::run(
+        config,
+        &mut bundle,
+        &collection,
+        &device,
+        out,
+        &limits,
+        &mut |progress| {
+            if let Progress::Line(line) = progress {
+                let bits = line.bit_accuracy.iter().map(|share| format!("{share:.3}"));
+                let bits: Vec<String> = bits.collect();
+                println!("{} {:.4} {}", line.step, line.loss, bits.join(" "));
+            }
+        },
+        &mut |_| {},
+    )
+    .unwrap();
+    println!("{:.0} s", begun.elapsed().as_secs_f32());
+    bundle
+        .wear(&[LoraWish::new(out.join("lora.safetensors"), 1.0)])
+        .unwrap();
+    bundle
+}
+
+/// Writes pictures of the starter's size as a sheet of small ones, ten in a row.
+pub fn write_sheet<'a>(pictures: impl Iterator<Item = &'a Rgb8Image>, path: &Path) {
+    let mut sheet = image::RgbImage::new(1280, 640);
+    for (index, picture) in pictures.enumerate() {
+        let (width, height) = (picture.width, picture.height);
+        let own = image::RgbImage::from_raw(width, height, picture.pixels.to_vec()).unwrap();
+        let own = image::imageops::thumbnail(&own, 128, 128);
+        let (x, y) = (index % 10 * 128, index / 10 * 128);
+        image::imageops::replace(&mut sheet, &own, x as i64, y as i64);
+    }
+    sheet.save(path).unwrap();
+}
+
+/// What the colours and layouts of ordinary prompts are like.
+#[derive(Clone, Debug)]
+pub struct InStyle {
+    /// The pictures.
+    pub pictures: Vec<Rgb8Image>,
+    /// Of their colours to those of postcards for the same prompts painted in the style, in steps of a channel.
+    pub palette_distance: f32,
+    /// How many layouts are as named, of pictures in the style and of ordinary ones.
+    pub layouts: (usize, usize),
+}
+
+/// Draws `count` ordinary prompts and compares them with the style.
+pub fn in_style(bundle: &Bundle, count: u64) -> InStyle {
+    let wishes = (0..count).map(|seed| {
+        let card = Postcard::sample(3000 + seed, Split::Train);
+        (card, Caption::regular(&card, seed), seed)
+    });
+    let wishes: Vec<_> = wishes.collect();
+    let pictures: Vec<Rgb8Image> = wishes
+        .iter()
+        .map(|(_, caption, seed)| drawn(bundle, caption.text.clone(), *seed))
+        .collect();
+    let painted: Vec<Rgb8Image> = wishes
+        .iter()
+        .zip(&pictures)
+        .map(|((card, _, seed), own)| inked(&paint(card, *seed, own.width, own.height)))
+        .collect();
+    let layouts = |change: fn(&Rgb8Image) -> Rgb8Image| {
+        let shown = wishes.iter().zip(&pictures);
+        shown
+            .filter(|((card, caption, _), own)| shows_layout(&change(own), card, caption))
+            .count()
+    };
+    InStyle {
+        palette_distance: palette_distance(&pictures, &painted),
+        layouts: (layouts(plain), layouts(Rgb8Image::clone)),
+        pictures,
     }
 }
 

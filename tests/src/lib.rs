@@ -9,6 +9,7 @@
 )]
 
 pub mod desk;
+pub mod ink;
 pub mod lessons;
 pub mod loras;
 pub mod models;

@@ -137,3 +137,27 @@ fn a_lesson_is_not_left() {
     desk.assert_sees("The model is being taught");
     assert!(starts.borrow().is_empty());
 }
+
+/// Several devices draw several pictures at the same time; each keeps its scales.
+#[test]
+fn two_pictures_grow_at_the_same_time() {
+    let mut desk = Desk::ready();
+    let (first, spec) = desk.draw();
+    let (second, _) = desk.draw();
+    desk.engine.start(first, &spec);
+    desk.engine.start(second, &spec);
+    desk.engine.draw_scale(first, &spec, 0);
+    desk.engine.draw_scale(second, &spec, 0);
+    desk.engine.draw_scale(second, &spec, 1);
+    desk.harness.run();
+    desk.assert_sees("Scale 2 of 7 ·");
+    desk.engine.finish(first, &spec);
+    desk.harness.run();
+    desk.assert_sees("Scale 3 of 7 ·");
+    desk.engine.finish(second, &spec);
+    desk.harness.run();
+    let state = desk.harness.state().state();
+    let scales = |job| state.picture(job).expect("it is kept").scales.len();
+    assert_eq!((scales(first), scales(second)), (7, 7));
+    assert!(!state.is_busy());
+}

@@ -1,11 +1,12 @@
 //! `infinity draw`: pictures without a window.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use infinity_engine::api::{
-    Doubt, EngineError, Event, GenerateSpec, JobId, LoraWish, Mode, ModelInfo, PixelBudget,
-    Rgb8Image, Task, WeightStorage,
+    Doubt, EngineError, Event, GenerateSpec, LoraWish, Mode, ModelInfo, PixelBudget, Rgb8Image,
+    Task, WeightStorage,
 };
 use infinity_engine::{EngineHandle, Previews, SpawnOptions};
 
@@ -28,6 +29,7 @@ Examples:
   infinity draw \"a red house on the left, green hills, at sunset\" --out card.png
   infinity draw \"a boat at night\" --seed 7 --ratio 3:2 --out pictures/
   infinity draw --prompts lines.txt --out pictures/        pictures/001.png, 002.png, …
+  infinity draw --prompts lines.txt --out pictures/ --device gpu:0+gpu:1        on both at the same time
   infinity draw \"a blue house\" --from card.png --keep 3         same layout, other details
   infinity draw \"a blue house\" --from photo.jpg --keep 2        any picture as a start
   infinity draw \"a tree\" --from card.png --mask mask.png        anew where the mask is white
@@ -104,7 +106,7 @@ pub(super) struct Args {
     /// Also write where the bits were uncertain, white for a coin toss, to this PNG file.
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     doubt_out: Option<PathBuf>,
-    /// Where to compute: auto, gpu, gpu:N, cpu, software, or remote:HOST:PORT, where `infinity serve` runs.
+    /// Where to compute: auto, gpu, gpu:N, cpu, software, several with + between (gpu:0+gpu:1), or remote:HOST:PORT, where `infinity serve` runs.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = Place::parse)]
     device: Place,
     /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), eight (all of these in eight bits), or the first of these that fits (auto).
@@ -123,8 +125,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let many = args.prompts.is_some() || args.drafts.is_some();
     let places = Places::new(args.out.as_deref(), args.steps_out.as_deref(), many)?;
-    let is_remote = matches!(args.device, Place::Remote(_));
-    if is_remote && args.steps_out.is_some() {
+    if args.device.is_remote() && args.steps_out.is_some() {
         return Err(CliError::Usage(
             "another machine decides for itself which steps it shows: --steps-out works here only"
                 .to_owned(),
@@ -159,6 +160,7 @@ fn draw_all(
     let draft = start.and_then(Opened::draft);
     let seed = args.seed.or_else(|| Some(draft?.seed));
     let seed = seed.unwrap_or_else(crate::execute::random_seed);
+    let mut waiting = BTreeMap::new();
     for (index, prompt) in prompts.iter().enumerate() {
         let spec = spec(args, prompt, seed, &model, draft);
         let task = match start {
@@ -168,29 +170,109 @@ fn draw_all(
         if let (Some(count), Some(scales)) = (args.drafts, args.draft_scales) {
             return drafts(task, (count, scales), places, engine, &model);
         }
-        let job = engine.run(task)?;
-        let numbered = places.numbered(index, prompts.len());
-        let (image, spec, secs) = finished(args, engine, job, &model, places, numbered.as_deref())?;
-        let recipe = Recipe::new(&model.name, spec, &image);
-        let path = match (places.file(), numbered) {
+        let ordered = Ordered {
+            numbered: places.numbered(index, prompts.len()),
+            steps: Vec::new(),
+        };
+        waiting.insert(engine.run(task)?, ordered);
+    }
+    // Several devices finish in no order.
+    while !waiting.is_empty() {
+        match engine.wait_event() {
+            Some(Event::Started { size_px, notes, .. }) => say_start(args, size_px, &notes),
+            Some(Event::ScaleDone {
+                job,
+                scale_index,
+                preview,
+                ..
+            }) => {
+                if let Some(ordered) = waiting.get_mut(&job) {
+                    ordered.steps.push((scale_index, preview));
+                }
+            }
+            Some(Event::ImageDone {
+                job,
+                image,
+                spec,
+                elapsed_secs,
+                doubt,
+                ..
+            }) => {
+                let Some(ordered) = waiting.remove(&job) else {
+                    continue;
+                };
+                if let (Some(path), Some(doubt)) = (&args.doubt_out, &doubt) {
+                    write_doubt(path, doubt)?;
+                }
+                let recipe = Recipe::new(&model.name, spec, &image);
+                let path = ordered.write(places, &image, &recipe)?;
+                println!("{}", path.display());
+                let (width, height) = (image.width, image.height);
+                eprintln!("{width}×{height}, seed {seed}, {elapsed_secs:.2} s");
+            }
+            Some(Event::Failed { error, .. } | Event::ModelFailed { error }) => {
+                return Err(error.into());
+            }
+            Some(Event::Cancelled { job }) => {
+                return Err(CliError::failed(format!("job {} was stopped", job.0)));
+            }
+            Some(_) => {}
+            None => return Err(EngineError::EngineGone.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A picture that was asked for.
+struct Ordered {
+    /// Its name among several.
+    numbered: Option<String>,
+    /// The pictures of its scales so far.
+    steps: Vec<(usize, Rgb8Image)>,
+}
+
+impl Ordered {
+    /// Writes the picture and, where they are wanted, its scales; gives the file of the picture.
+    fn write(
+        self,
+        places: &Places,
+        image: &Rgb8Image,
+        recipe: &Recipe,
+    ) -> Result<PathBuf, CliError> {
+        for (index, preview) in self.steps {
+            let recipe = Recipe::new(&recipe.model, recipe.spec.clone(), &preview);
+            if let Some(path) = places.step(self.numbered.as_deref(), index) {
+                write_png(&path, &preview, &recipe)?;
+            }
+        }
+        Ok(match (places.file(), self.numbered) {
             (Some(file), _) => {
-                write_png(file, &image, &recipe)?;
+                write_png(file, image, recipe)?;
                 file.to_owned()
             }
             (None, Some(name)) => {
                 let path = places.folder().join(format!("{name}.png"));
-                write_png(&path, &image, &recipe)?;
+                write_png(&path, image, recipe)?;
                 path
             }
             (None, None) => {
                 let stem = crate::recipe::file_stem(&recipe.spec.prompt, recipe.spec.seed);
-                write_new_png(places.folder(), &stem, &image, &recipe)?
+                write_new_png(places.folder(), &stem, image, recipe)?
             }
-        };
-        println!("{}", path.display());
-        eprintln!("{}×{}, seed {seed}, {secs:.2} s", image.width, image.height);
+        })
     }
-    Ok(())
+}
+
+/// Says what is drawn otherwise than asked.
+fn say_start(args: &Args, (width, height): (u32, u32), notes: &[String]) {
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+    if let Some((asked_width, asked_height)) = args.ratio.size_px
+        && (asked_width, asked_height) != (width, height)
+    {
+        eprintln!("note: {asked_width}×{asked_height} was asked for; {width}×{height} is drawn.");
+    }
 }
 
 /// Draws `count` drafts of `scales` scales and writes them down, numbered.
@@ -304,69 +386,6 @@ fn spec(
             args.lora.clone()
         },
         ..usual
-    }
-}
-
-/// Waits for the picture of `job`, writing down its scales when wished.
-fn finished(
-    args: &Args,
-    engine: &EngineHandle,
-    job: JobId,
-    model: &ModelInfo,
-    places: &Places,
-    numbered: Option<&str>,
-) -> Result<(Rgb8Image, GenerateSpec, f32), CliError> {
-    let mut steps = Vec::new();
-    loop {
-        match engine.wait_event() {
-            Some(Event::Started {
-                size_px: (width, height),
-                notes,
-                ..
-            }) => {
-                for note in notes {
-                    eprintln!("note: {note}");
-                }
-                if let Some((asked_width, asked_height)) = args.ratio.size_px
-                    && (asked_width, asked_height) != (width, height)
-                {
-                    eprintln!(
-                        "note: {asked_width}×{asked_height} was asked for; {width}×{height} is drawn."
-                    );
-                }
-            }
-            Some(Event::ScaleDone {
-                scale_index,
-                preview,
-                ..
-            }) => steps.push((scale_index, preview)),
-            Some(Event::ImageDone {
-                image,
-                spec,
-                elapsed_secs,
-                doubt,
-                ..
-            }) => {
-                if let (Some(path), Some(doubt)) = (&args.doubt_out, &doubt) {
-                    write_doubt(path, doubt)?;
-                }
-                for (index, preview) in steps {
-                    let recipe = Recipe::new(&model.name, spec.clone(), &preview);
-                    if let Some(path) = places.step(numbered, index) {
-                        write_png(&path, &preview, &recipe)?;
-                    }
-                }
-                return Ok((image, spec, elapsed_secs));
-            }
-            Some(Event::Failed { error, .. } | Event::ModelFailed { error }) => {
-                return Err(error.into());
-            }
-            Some(Event::Cancelled { .. }) => {
-                return Err(CliError::failed(format!("job {} was stopped", job.0)));
-            }
-            Some(_) => {}
-            None => return Err(EngineError::EngineGone.into()),
-        }
     }
 }
 

@@ -14,8 +14,7 @@ pub(super) fn check(
     model: Option<&Path>,
     weights: WeightStorage,
 ) -> Result<(), CliError> {
-    let is_here = matches!(place, Place::Here(_));
-    if is_here || (model.is_none() && weights == WeightStorage::Auto) {
+    if !place.is_remote() || (model.is_none() && weights == WeightStorage::Auto) {
         return Ok(());
     }
     Err(CliError::Usage(
@@ -27,9 +26,10 @@ pub(super) fn check(
 /// The options of an engine with `model`, or with the one found; none is needed for another machine, which has
 /// its own.
 pub(super) fn options(place: &Place, model: Option<&Path>) -> Result<SpawnOptions, CliError> {
-    let model = match place {
-        Place::Remote(_) => None,
-        Place::Here(_) => Some(models::find_or_say(model)?),
+    let model = if place.is_remote() {
+        None
+    } else {
+        Some(models::find_or_say(model)?)
     };
     Ok(SpawnOptions::new(place.device(), model))
 }

@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Model folder to open; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Where to compute: auto, gpu, gpu:N, cpu, software, or remote:HOST:PORT, where `infinity serve` runs; what was chosen in the window last when left out.
+    /// Where to compute: auto, gpu, gpu:N, cpu, software, several with + between (gpu:0+gpu:1), or remote:HOST:PORT, where `infinity serve` runs; what was chosen in the window last when left out.
     #[arg(long, value_name = "DEVICE", value_parser = Place::parse)]
     device: Option<Place>,
     /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), eight (all of these in eight bits), or the first of these that fits (auto).
@@ -41,12 +41,12 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
             place
         }
         // Who names a model means this machine.
-        None if is_own && matches!(options.place, Place::Remote(_)) => Place::default(),
+        None if is_own && options.place.is_remote() => Place::default(),
         None => options.place,
     };
     let (named, weights) = (args.model, args.weights);
     options.start = Some(Box::new(move |place, model, wake| {
-        let is_here = matches!(place, Place::Here(_));
+        let is_here = !place.is_remote();
         let found = || models::find(named.as_deref());
         let model = model.map(PathBuf::from).or_else(found).filter(|_| is_here);
         let expects_model = model.is_some() || !is_here;

@@ -46,7 +46,8 @@ pub fn leave(place: &Place, state: &mut UiState, hands: &Hands<'_>) -> bool {
 fn open_pictures(state: &UiState) -> Vec<JobId> {
     let drafts = state.drafts.iter().filter(|drafts| drafts.done.is_none());
     let mut jobs: Vec<JobId> = state.waiting.iter().copied().collect();
-    jobs.extend(state.work.iter().map(|work| work.job));
+    let works = state.work.iter().chain(&state.beside);
+    jobs.extend(works.map(|work| work.job));
     jobs.extend(drafts.map(|drafts| drafts.job));
     jobs.extend(state.rebuilding.keys());
     jobs

@@ -48,6 +48,16 @@ impl Places {
             let tip = format!("{}{}", memory.unwrap_or_default(), device.reason);
             choice_ui(ui, place, Place::Here(choice), &name, &tip, commands);
         }
+        let cards: Vec<DeviceChoice> = numbered(devices)
+            .filter(|(_, device)| device.kind == DeviceKind::Gpu)
+            .map(|(choice, _)| choice)
+            .collect();
+        if cards.len() > 1 {
+            let all = Place::Together(cards);
+            let name = "All graphics cards together";
+            let tip = "Pictures that wait and drafts are spread over them.";
+            choice_ui(ui, place, all, name, tip, commands);
+        }
         self.remote_ui(ui, state, place, commands);
     }
 

@@ -9,6 +9,7 @@ mod budget;
 mod cancel;
 mod doubt;
 mod drawing;
+mod fleet;
 mod link;
 mod notes;
 mod relief;
@@ -17,6 +18,7 @@ mod studio;
 mod tuning;
 
 pub use cancel::CancelBoard;
+pub use fleet::spawn_fleet;
 
 use std::path::PathBuf;
 use std::sync::Arc;

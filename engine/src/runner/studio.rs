@@ -14,7 +14,7 @@ use crate::schedule::ScaleSchedule;
 use crate::text::TextFeatures;
 
 /// Most drafts of one job.
-const MOST_DRAFTS: usize = 64;
+pub(super) const MOST_DRAFTS: usize = 64;
 /// Most drafts drawn at once; more gain nothing on any device.
 const DRAFTS_AT_ONCE: usize = 16;
 

@@ -1,0 +1,40 @@
+//! Teaches the starter a style from ten pictures and says what came of it: the settings found, or those of a file.
+//!
+//! `style_trial OUT [SETTINGS.json]`; OUT receives the run and `sheet.png`, the first fifty prompts in the style.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "an example stops at the first surprise, and says what it measured"
+)]
+
+use std::path::Path;
+
+use infinity_engine::api::DeviceChoice;
+use infinity_engine::device;
+use infinity_engine::generate::Bundle;
+use infinity_tests::ink::write_folder;
+use infinity_tests::lessons::{ORDINARY, in_style, starter, style_settings, taught, write_sheet};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let text = arguments
+        .get(2)
+        .map(|path| std::fs::read_to_string(path).unwrap());
+    let out = Path::new(&arguments[1]);
+    let data = out.join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    write_folder(&data, 10);
+    let bundle = taught(&style_settings(text.as_deref()), out);
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    let before = in_style(&Bundle::open(&starter(), &device).unwrap(), ORDINARY);
+    let after = in_style(&bundle, ORDINARY);
+    write_sheet(after.pictures.iter().take(50), &out.join("sheet.png"));
+    println!(
+        "palette distance {:.1} -> {:.1}, {:.2} less; layouts {} -> {} of {ORDINARY}",
+        before.palette_distance,
+        after.palette_distance,
+        1.0 - after.palette_distance / before.palette_distance,
+        before.layouts.1,
+        after.layouts.0,
+    );
+}
