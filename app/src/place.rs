@@ -103,6 +103,15 @@ impl Place {
         matches!(self, Self::Remote(_))
     }
 
+    /// The devices of this machine; none for another one.
+    pub fn devices(&self) -> &[DeviceChoice] {
+        match self {
+            Self::Here(device) => std::slice::from_ref(device),
+            Self::Together(devices) => devices,
+            Self::Remote(_) => &[],
+        }
+    }
+
     /// The device, where there is one.
     pub fn device(&self) -> DeviceChoice {
         match self {

@@ -39,14 +39,11 @@ fn spec(seed: u64) -> GenerateSpec {
     GenerateSpec::new("a red house on the left, green hills, at sunset", seed)
 }
 
-/// Draws drafts to their end; gives each with its bits, and how many times a start was told.
-fn drafts(
-    handle: &EngineHandle,
-    count: usize,
-) -> (
-    BTreeMap<usize, (Rgb8Image, u64, Option<Box<PictureBits>>)>,
-    usize,
-) {
+/// A draft: its picture, its seed and its bits.
+type Draft = (Rgb8Image, u64, Option<Box<PictureBits>>);
+
+/// Draws drafts to their end; gives them by number, and how many times a start was told.
+fn drafts(handle: &EngineHandle, count: usize) -> (BTreeMap<usize, Draft>, usize) {
     let task = Task::Drafts {
         spec: spec(40),
         count,

@@ -131,10 +131,14 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Scales at which a tokenizer without a model is looked at, those of the starter.
+const TOKENIZER_SCALES: usize = 7;
+
 /// The tokenizer of a training run, before there is a transformer.
 fn run_tokenizer(folder: &Path, device: &OpenDevice, spec: &EvalSpec) -> Result<(), CliError> {
     let vae = open_vae(folder, &device.device)?;
-    let schedule = ScaleSchedule::nearest(spec.ratio, spec.scale_count.unwrap_or(5))?;
+    let schedule =
+        ScaleSchedule::nearest(spec.ratio, spec.scale_count.unwrap_or(TOKENIZER_SCALES))?;
     let (psnr, groups) = through_tokenizer(&vae, spec, &schedule)?;
     let (width, height) = schedule.size_px();
     println!("tokenizer at {width}×{height}: {psnr:.2} dB on held-out postcards");

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use infinity_engine::api::{DeviceChoice, WeightStorage};
+use infinity_engine::api::WeightStorage;
 use infinity_engine::remote::{Key, Server, ServerOptions};
 
 use super::{CliError, models, values};
+use crate::place::Place;
 use crate::settings::{passed_path, remote_key_path};
 
 /// Draw for the window of another machine.
@@ -31,20 +32,24 @@ pub(super) struct Args {
     /// Model folder; `$INFINITY_MODEL` or the starter when left out.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Where to compute: auto, gpu, gpu:N, cpu or software.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
-    device: DeviceChoice,
+    /// Where to compute: auto, gpu, gpu:N, cpu, software, or several with + between (gpu:0+gpu:1).
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = Place::parse)]
+    device: Place,
     /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), eight (all of these in eight bits), or the first of these that fits (auto).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
     weights: WeightStorage,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    if args.device.is_remote() {
+        let said = "a machine that serves draws itself: name a device of this one";
+        return Err(CliError::Usage(said.to_owned()));
+    }
     let path = args.key.clone().or_else(remote_key_path);
     let path = path.ok_or_else(|| CliError::Usage("name a file with --key".to_owned()))?;
     let key = Key::of_file(&path)?;
     let options = ServerOptions {
-        device: args.device,
+        devices: args.device.devices().to_vec(),
         weights: args.weights,
         model: Some(models::find_or_say(args.model.as_deref())?),
         passed: passed_path(),

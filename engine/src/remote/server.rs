@@ -12,7 +12,7 @@ use crossbeam_channel::RecvTimeoutError;
 use super::wire::NOD_EVERY;
 use super::{Key, Saying, wire};
 use crate::api::{DeviceChoice, EngineError, Event, JobId, Request, WeightStorage};
-use crate::{EngineHandle, SpawnOptions, spawn};
+use crate::{EngineHandle, SpawnOptions, spawn_fleet};
 
 /// Meetings and visits at the same time; whoever comes then is turned away unheard.
 const MOST_AT_ONCE: usize = 16;
@@ -20,8 +20,8 @@ const MOST_AT_ONCE: usize = 16;
 /// What a server draws with.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// The device to compute on.
-    pub device: DeviceChoice,
+    /// The devices to compute on, as [`spawn_fleet`] takes them.
+    pub devices: Vec<DeviceChoice>,
     /// How weights are kept.
     pub weights: WeightStorage,
     /// The model folder that is loaded for everybody who comes.
@@ -118,12 +118,12 @@ impl Server {
         })?;
         tell(&format!("drawing for {who}"));
         let options = &self.options;
-        let engine = spawn(SpawnOptions {
+        let own = SpawnOptions {
             weights: options.weights,
             passed: options.passed.clone(),
-            ..SpawnOptions::new(options.device, options.model.clone())
-        })
-        .unwrap_or_else(EngineHandle::failed);
+            ..SpawnOptions::new(DeviceChoice::Auto, options.model.clone())
+        };
+        let engine = spawn_fleet(&options.devices, own).unwrap_or_else(EngineHandle::failed);
         let gone = AtomicBool::new(false);
         let heard = stream.try_clone()?;
         let done = std::thread::scope(|scope| {

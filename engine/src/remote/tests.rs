@@ -23,7 +23,7 @@ fn in_background(work: impl FnOnce() + Send + 'static) {
 /// A server with the starter on a thread that ends with the test program, and what it says.
 fn server(key: &Key) -> (String, Arc<Mutex<Vec<String>>>) {
     let options = ServerOptions {
-        device: DeviceChoice::Cpu,
+        devices: vec![DeviceChoice::Cpu],
         weights: WeightStorage::Single,
         model: Some(starter()),
         passed: None,
@@ -195,7 +195,7 @@ fn nobody_there_is_an_error_and_the_next_wish_tries_again() {
         "{error}"
     );
     let options = ServerOptions {
-        device: DeviceChoice::Cpu,
+        devices: vec![DeviceChoice::Cpu],
         weights: WeightStorage::Single,
         model: Some(starter()),
         passed: None,

@@ -6,7 +6,7 @@
 
 mod parts;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub fn spawn_fleet(
         };
         Ok(Member {
             handle: spawn(own)?,
-            jobs: HashSet::new(),
+            jobs: BTreeSet::new(),
             teaches: false,
             device: None,
             awaited: usize::from(options.model.is_some()),
@@ -64,7 +64,7 @@ pub fn spawn_fleet(
     let fleet = Fleet {
         members,
         queue: VecDeque::new(),
-        parts: HashMap::new(),
+        parts: BTreeMap::new(),
         said: Default::default(),
         devices_told: false,
         loading: options.model.is_some(),
@@ -84,7 +84,7 @@ pub fn spawn_fleet(
 struct Member {
     handle: EngineHandle,
     /// What it was given and has not ended.
-    jobs: HashSet<JobId>,
+    jobs: BTreeSet<JobId>,
     /// Whether one of these is a lesson.
     teaches: bool,
     device: Option<DeviceInfo>,
@@ -101,7 +101,7 @@ struct Member {
 struct Fleet {
     members: Vec<Member>,
     queue: VecDeque<Request>,
-    parts: HashMap<JobId, Parts>,
+    parts: BTreeMap<JobId, Parts>,
     /// Stops and pauses that were passed on.
     said: [HashSet<JobId>; 2],
     devices_told: bool,
@@ -266,7 +266,7 @@ impl Fleet {
         spec: &GenerateSpec,
         (count, scales): (usize, usize),
     ) {
-        let mut open = HashMap::new();
+        let mut open = BTreeMap::new();
         for (&index, (first, own)) in chosen.iter().zip(shares(count, chosen.len())) {
             open.insert(index, first);
             let spec = GenerateSpec {

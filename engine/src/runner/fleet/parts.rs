@@ -1,13 +1,13 @@
 //! Drafts that several engines draw together.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::api::{EngineError, Event, JobId};
 
 /// What came of the parts so far.
 pub(super) struct Parts {
     /// The engines that have not ended, with the number of their first draft.
-    open: HashMap<usize, usize>,
+    open: BTreeMap<usize, usize>,
     started: bool,
     secs: f32,
     cost: f32,
@@ -27,7 +27,7 @@ pub(super) fn shares(count: usize, ways: usize) -> Vec<(usize, usize)> {
 
 impl Parts {
     /// Parts that engines have just been given.
-    pub(super) fn new(open: HashMap<usize, usize>) -> Self {
+    pub(super) fn new(open: BTreeMap<usize, usize>) -> Self {
         Self {
             open,
             started: false,
@@ -120,7 +120,7 @@ mod tests {
             elapsed_secs: secs,
             cost: 1.5,
         };
-        let mut parts = Parts::new(HashMap::from([(0, 0), (2, 4)]));
+        let mut parts = Parts::new(BTreeMap::from([(0, 0), (2, 4)]));
         assert!(parts.hear(2, done(3.0)).is_none() && parts.end(job).is_none());
         assert!(parts.hear(0, done(2.0)).is_none());
         let end = parts.end(job);
@@ -135,7 +135,7 @@ mod tests {
             ),
             "{end:?}"
         );
-        let mut parts = Parts::new(HashMap::from([(0, 0), (2, 4)]));
+        let mut parts = Parts::new(BTreeMap::from([(0, 0), (2, 4)]));
         let error = EngineError::EngineGone;
         parts.hear(0, Event::Failed { job, error });
         assert_eq!(parts.to_stop().collect::<Vec<_>>(), [2]);
