@@ -56,9 +56,9 @@ impl Preset {
         let all = TuneWish::LAYERS.map(str::to_owned).to_vec();
         (wish.batch, wish.layers, wish.caption_drop, wish.prior) = match self {
             Self::Subject => (12, all, 0.0, 0.25),
-            Self::QuickLook | Self::Style => {
-                (usual.batch, usual.layers, usual.caption_drop, usual.prior)
-            }
+            // A style is for everything: the model's own pictures would hold it back.
+            Self::Style => (usual.batch, usual.layers, usual.caption_drop, 0.0),
+            Self::QuickLook => (usual.batch, usual.layers, usual.caption_drop, usual.prior),
         };
         (wish.alpha, wish.views) = (None, usual.views);
         wish.save_every = (wish.steps / 6).max(10);
