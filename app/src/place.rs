@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use infinity_engine::api::{DeviceChoice, EngineError};
+use infinity_engine::api::{DeviceChoice, DeviceInfo, DeviceKind, EngineError};
 use infinity_engine::remote::{Key, connect};
 use infinity_engine::{EngineHandle, SpawnOptions, spawn, spawn_fleet};
 
@@ -50,6 +50,22 @@ fn name(device: DeviceChoice) -> String {
         DeviceChoice::Cpu => "cpu".to_owned(),
         DeviceChoice::Software => "software".to_owned(),
     }
+}
+
+/// Every device of a [list](infinity_engine::device::list) with how it is asked for.
+pub fn numbered(devices: &[DeviceInfo]) -> impl Iterator<Item = (DeviceChoice, &DeviceInfo)> {
+    let mut cards = 0;
+    devices.iter().map(move |device| {
+        let choice = match device.kind {
+            DeviceKind::Gpu => {
+                cards += 1;
+                DeviceChoice::Gpu(Some(cards - 1))
+            }
+            DeviceKind::Cpu => DeviceChoice::Cpu,
+            DeviceKind::Software => DeviceChoice::Software,
+        };
+        (choice, device)
+    })
 }
 
 /// A device of this machine by its name.

@@ -7,24 +7,18 @@
     reason = "an example stops at the first surprise, and says what it measured"
 )]
 
-use std::path::Path;
-
 use infinity_engine::api::DeviceChoice;
 use infinity_engine::device;
 use infinity_engine::generate::Bundle;
 use infinity_tests::ink::write_folder;
-use infinity_tests::lessons::{ORDINARY, in_style, starter, style_settings, taught, write_sheet};
+use infinity_tests::lessons::{
+    ORDINARY, in_style, starter, style_settings, taught, trial_arguments, write_sheet,
+};
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let text = arguments
-        .get(2)
-        .map(|path| std::fs::read_to_string(path).unwrap());
-    let out = Path::new(&arguments[1]);
-    let data = out.join("data");
-    std::fs::create_dir_all(&data).unwrap();
-    write_folder(&data, 10);
-    let bundle = taught(&style_settings(text.as_deref()), out);
+    let (out, text) = trial_arguments();
+    write_folder(&out.join("data"), 10);
+    let bundle = taught(&style_settings(text.as_deref()), &out);
     let device = device::open(DeviceChoice::Cpu).unwrap();
     let before = in_style(&Bundle::open(&starter(), &device).unwrap(), ORDINARY);
     let after = in_style(&bundle, ORDINARY);

@@ -8,6 +8,7 @@ use infinity_engine::device;
 use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
 use infinity_engine::postcards::{Caption, Postcard, Split, check, paint};
+use infinity_engine::train::report::LogLine;
 use infinity_engine::train::{Limits, Progress};
 
 use crate::ink::{inked, palette_distance, plain, shows_layout};
@@ -45,35 +46,58 @@ pub fn style_settings(text: Option<&str>) -> FinetuneConfig {
     }
 }
 
-/// Teaches the starter the pictures in `out/data`, or goes on with it, and says how it goes; gives the starter with the
-/// LoRA on.
-pub fn taught(config: &FinetuneConfig, out: &Path) -> Bundle {
+/// Teaches the starter the pictures of `data` within `limits` and tells of every line of the log; gives the starter,
+/// without the LoRA.
+pub fn teach(
+    config: &FinetuneConfig,
+    (data, out): (&Path, &Path),
+    limits: &Limits<'_>,
+    mut line: impl FnMut(&LogLine),
+) -> Bundle {
     let device = device::open(DeviceChoice::Cpu).unwrap();
     let mut bundle = Bundle::open(&starter(), &device).unwrap();
-    let collection = look_through(&out.join("data"), STARTER_SCALES, "").unwrap();
-    let limits = Limits {
-        resume: true,
-        until: None,
-        cancelled: &|| false,
-    };
-    let begun = std::time::Instant::now();
+    let collection = look_through(data, STARTER_SCALES, "").unwrap();
     finetune::run(
         config,
         &mut bundle,
         &collection,
         &device,
         out,
-        &limits,
+        limits,
         &mut |progress| {
-            if let Progress::Line(line) = progress {
-                let bits = line.bit_accuracy.iter().map(|share| format!("{share:.3}"));
-                let bits: Vec<String> = bits.collect();
-                println!("{} {:.4} {}", line.step, line.loss, bits.join(" "));
+            if let Progress::Line(own) = progress {
+                line(own);
             }
         },
         &mut |_| {},
     )
     .unwrap();
+    bundle
+}
+
+/// For an example called with `OUT [SETTINGS.json]`: OUT, with an empty folder `data` in it, and the text of the settings.
+pub fn trial_arguments() -> (PathBuf, Option<String>) {
+    let mut arguments = std::env::args().skip(1);
+    let out = PathBuf::from(arguments.next().expect("a folder to write into"));
+    std::fs::create_dir_all(out.join("data")).unwrap();
+    let text = arguments.next();
+    (out, text.map(|path| std::fs::read_to_string(path).unwrap()))
+}
+
+/// Teaches the starter the pictures in `out/data`, or goes on with it, and says how it goes; gives the starter with the
+/// LoRA on.
+pub fn taught(config: &FinetuneConfig, out: &Path) -> Bundle {
+    let limits = Limits {
+        resume: true,
+        until: None,
+        cancelled: &|| false,
+    };
+    let begun = std::time::Instant::now();
+    let mut bundle = teach(config, (&out.join("data"), out), &limits, |line| {
+        let bits = line.bit_accuracy.iter().map(|share| format!("{share:.3}"));
+        let bits: Vec<String> = bits.collect();
+        println!("{} {:.4} {}", line.step, line.loss, bits.join(" "));
+    });
     println!("{:.0} s", begun.elapsed().as_secs_f32());
     bundle
         .wear(&[LoraWish::new(out.join("lora.safetensors"), 1.0)])

@@ -12,13 +12,13 @@ use std::path::Path;
 
 use infinity_engine::api::{DeviceChoice, LoraWish};
 use infinity_engine::device::{self, OpenDevice};
-use infinity_engine::finetune::{self, FinetuneConfig, look_through};
+use infinity_engine::finetune::{self, FinetuneConfig};
 use infinity_engine::generate::Bundle;
 use infinity_engine::schedule::ScaleSchedule;
+use infinity_engine::train::Limits;
 use infinity_engine::train::checkpoint::Checkpoint;
 use infinity_engine::train::vae::reconstruct;
-use infinity_engine::train::{Limits, Progress};
-use infinity_tests::lessons::{following, settings, starter, windmills_right};
+use infinity_tests::lessons::{following, settings, starter, teach, windmills_right};
 use infinity_tests::models::{STARTER_SCALES, STARTER_SIDE};
 use infinity_tests::windmill::{Windmill, read, write_folder};
 
@@ -40,8 +40,6 @@ fn config(steps: u64) -> FinetuneConfig {
 
 /// Fine-tunes into `out`, stopping after `stop` updates; gives the losses.
 fn tune(config: &FinetuneConfig, data: &Path, out: &Path, resume: bool, stop: u64) -> Vec<f32> {
-    let (device, mut bundle) = open();
-    let collection = look_through(data, STARTER_SCALES, "").unwrap();
     let made = Cell::new(0);
     let limits = Limits {
         resume,
@@ -49,22 +47,10 @@ fn tune(config: &FinetuneConfig, data: &Path, out: &Path, resume: bool, stop: u6
         cancelled: &|| made.get() >= stop,
     };
     let mut losses = Vec::new();
-    finetune::run(
-        config,
-        &mut bundle,
-        &collection,
-        &device,
-        out,
-        &limits,
-        &mut |progress| {
-            if let Progress::Line(line) = progress {
-                made.set(made.get() + 1);
-                losses.push(line.loss);
-            }
-        },
-        &mut |_| {},
-    )
-    .unwrap();
+    teach(config, (data, out), &limits, |line| {
+        made.set(made.get() + 1);
+        losses.push(line.loss);
+    });
     losses
 }
 

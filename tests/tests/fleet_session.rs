@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 
 use infinity_engine::api::{
-    DeviceChoice, DeviceInfo, Event, GenerateSpec, JobId, PictureBits, Rgb8Image, Task,
+    DeviceChoice, DeviceInfo, Event, GenerateSpec, JobId, PictureBits, Rgb8Image, Task, TuneWish,
 };
 use infinity_engine::{EngineHandle, SpawnOptions, spawn, spawn_fleet};
 use infinity_tests::lessons::starter;
+use infinity_tests::windmill::write_folder;
 
 fn options() -> SpawnOptions {
     SpawnOptions::new(DeviceChoice::Cpu, Some(starter()))
@@ -157,4 +158,51 @@ fn a_device_that_is_missing_is_left_out() {
     let fleet = spawn_fleet(&devices, options()).unwrap();
     let event = fleet.wait_event().expect("a word about it");
     assert!(matches!(&event, Event::ModelFailed { .. }), "{event:?}");
+}
+
+/// A lesson is the first engine's; the other one draws meanwhile, and a stop keeps what was learned.
+#[test]
+fn the_others_draw_during_a_lesson() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    write_folder(&data, 2);
+    let fleet = two();
+    let wish = TuneWish {
+        data,
+        out: folder.path().join("run"),
+        name: "mill".to_owned(),
+        steps: 10_000,
+        batch: 1,
+        rank: 2,
+        prior: 0.0,
+        ..TuneWish::default()
+    };
+    let lesson = fleet.run(Task::Tune(wish)).unwrap();
+    let pictures: Vec<JobId> = (0..2)
+        .map(|seed| fleet.run(Task::Generate(spec(seed))).unwrap())
+        .collect();
+    let (mut drawn, mut at_once, mut running) = (Vec::new(), 0, 0);
+    loop {
+        match fleet.wait_event().expect("the engine runs") {
+            Event::Started { .. } => running += 1,
+            Event::ImageDone { job, .. } => {
+                running -= 1;
+                drawn.push(job);
+                if drawn.len() == 2 {
+                    fleet.cancel(lesson);
+                }
+            }
+            Event::TuneDone { job, path, .. } => {
+                assert!(job == lesson && path.exists());
+                break;
+            }
+            Event::Failed { error, .. } => panic!("{error}"),
+            _ => {}
+        }
+        at_once = at_once.max(running);
+    }
+    // The engine that teaches draws nothing: one picture after the other.
+    assert_eq!((drawn, at_once), (pictures, 1));
+    assert_eq!(drafts(&fleet, 4).0.len(), 4);
 }

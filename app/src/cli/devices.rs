@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use infinity_engine::api::{DeviceChoice, DeviceKind, bytes_text};
+use infinity_engine::api::{DeviceKind, bytes_text};
 use infinity_engine::{device, self_test};
+
+use crate::place::numbered;
 
 /// List what this program could compute on, and why it chooses what it does.
 ///
@@ -64,16 +66,7 @@ pub(super) fn run(args: &Args) {
 
 /// Draws the test picture on every device.
 fn test() {
-    let mut cards = 0;
-    for info in device::list() {
-        let choice = match info.kind {
-            DeviceKind::Gpu => {
-                cards += 1;
-                DeviceChoice::Gpu(Some(cards - 1))
-            }
-            DeviceKind::Cpu => DeviceChoice::Cpu,
-            DeviceKind::Software => DeviceChoice::Software,
-        };
+    for (choice, info) in numbered(&device::list()) {
         let begun = Instant::now();
         match device::open(choice).and_then(|device| self_test::run(&device)) {
             Ok(()) => println!(

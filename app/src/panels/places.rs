@@ -4,7 +4,7 @@ use eframe::egui;
 use infinity_engine::api::{DeviceChoice, DeviceInfo, DeviceKind, bytes_text};
 
 use crate::command::Command;
-use crate::place::Place;
+use crate::place::{Place, numbered};
 use crate::state::UiState;
 use crate::theme;
 
@@ -113,20 +113,4 @@ fn choice_ui(
         commands.push(Command::SetPlace(choice));
         ui.close();
     }
-}
-
-/// Every device with how it is asked for.
-fn numbered(devices: &[DeviceInfo]) -> impl Iterator<Item = (DeviceChoice, &DeviceInfo)> {
-    let mut cards = 0;
-    devices.iter().map(move |device| {
-        let choice = match device.kind {
-            DeviceKind::Gpu => {
-                cards += 1;
-                DeviceChoice::Gpu(Some(cards - 1))
-            }
-            DeviceKind::Cpu => DeviceChoice::Cpu,
-            DeviceKind::Software => DeviceChoice::Software,
-        };
-        (choice, device)
-    })
 }
