@@ -16,6 +16,7 @@ pub mod model;
 mod picture_file;
 pub mod postcards;
 pub mod random;
+mod read_back;
 pub mod remote;
 pub mod resize;
 mod runner;

@@ -77,6 +77,7 @@ fn main() {
                 &mut bundle,
                 &collection,
                 &device,
+                &[],
                 &out,
                 &limits,
                 &mut told,

@@ -12,7 +12,8 @@ use infinity_engine::device;
 use infinity_engine::generate::Bundle;
 use infinity_tests::ink::write_folder;
 use infinity_tests::lessons::{
-    ORDINARY, in_style, starter, style_settings, taught, trial_arguments, write_sheet,
+    ORDINARY, in_style, in_style_at_best, starter, style_settings, taught, trial_arguments,
+    write_sheet,
 };
 
 fn main() {
@@ -20,9 +21,15 @@ fn main() {
     write_folder(&out.join("data"), 10);
     let bundle = taught(&style_settings(text.as_deref()), &out);
     let device = device::open(DeviceChoice::Cpu).unwrap();
-    let before = in_style(&Bundle::open(&starter(), &device).unwrap(), ORDINARY);
+    let before = Bundle::open(&starter(), &device).unwrap();
+    let best = in_style_at_best(&before, ORDINARY);
+    let before = in_style(&before, ORDINARY);
     let after = in_style(&bundle, ORDINARY);
     write_sheet(after.pictures.iter().take(50), &out.join("sheet.png"));
+    println!(
+        "painted in the style and through the tokenizer: palette distance {:.1}, layouts {} of {ORDINARY}",
+        best.palette_distance, best.layouts.0,
+    );
     println!(
         "palette distance {:.1} -> {:.1}, {:.2} less; layouts {} -> {} of {ORDINARY}",
         before.palette_distance,

@@ -8,11 +8,13 @@ use infinity_engine::device;
 use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
 use infinity_engine::postcards::{Caption, Postcard, Split, check, paint};
+use infinity_engine::schedule::ScaleSchedule;
 use infinity_engine::train::report::LogLine;
+use infinity_engine::train::vae::reconstruct;
 use infinity_engine::train::{Limits, Progress};
 
-use crate::ink::{inked, palette_distance, plain, shows_layout};
-use crate::models::STARTER_SCALES;
+use crate::ink::{inked, palette_distance, shows_layout, shows_layout_in_style};
+use crate::models::{STARTER_SCALES, STARTER_SIDE};
 use crate::windmill::{Windmill, read};
 
 /// Windmill prompts that are drawn.
@@ -62,6 +64,7 @@ pub fn teach(
         &mut bundle,
         &collection,
         &device,
+        &[],
         out,
         limits,
         &mut |progress| {
@@ -129,31 +132,53 @@ pub struct InStyle {
     pub layouts: (usize, usize),
 }
 
-/// Draws `count` ordinary prompts and compares them with the style.
-pub fn in_style(bundle: &Bundle, count: u64) -> InStyle {
-    let wishes = (0..count).map(|seed| {
+/// An ordinary prompt: what it describes, and the seed it is drawn with.
+type Wish = (Postcard, Caption, u64);
+
+fn wishes(count: u64) -> Vec<Wish> {
+    let one = |seed: u64| {
         let card = Postcard::sample(3000 + seed, Split::Train);
         (card, Caption::regular(&card, seed), seed)
-    });
-    let wishes: Vec<_> = wishes.collect();
-    let pictures: Vec<Rgb8Image> = wishes
+    };
+    (0..count).map(one).collect()
+}
+
+/// Draws `count` ordinary prompts and compares them with the style.
+pub fn in_style(bundle: &Bundle, count: u64) -> InStyle {
+    let wishes = wishes(count);
+    let pictures = wishes
         .iter()
         .map(|(_, caption, seed)| drawn(bundle, caption.text.clone(), *seed))
         .collect();
+    compared(&wishes, pictures)
+}
+
+/// The same for postcards painted in the style that went through the tokenizer alone: no lesson can do better.
+pub fn in_style_at_best(bundle: &Bundle, count: u64) -> InStyle {
+    let wishes = wishes(count);
+    let schedule = ScaleSchedule::nearest(1.0, STARTER_SCALES).unwrap();
+    let pictures = wishes.iter().flat_map(|(card, _, seed)| {
+        let painted = inked(&paint(card, *seed, STARTER_SIDE, STARTER_SIDE));
+        reconstruct(&bundle.vae, &[painted], &schedule.scales).unwrap()
+    });
+    compared(&wishes, pictures.collect())
+}
+
+fn compared(wishes: &[Wish], pictures: Vec<Rgb8Image>) -> InStyle {
     let painted: Vec<Rgb8Image> = wishes
         .iter()
         .zip(&pictures)
         .map(|((card, _, seed), own)| inked(&paint(card, *seed, own.width, own.height)))
         .collect();
-    let layouts = |change: fn(&Rgb8Image) -> Rgb8Image| {
+    let layouts = |shows: fn(&Rgb8Image, &Postcard, &Caption) -> bool| {
         let shown = wishes.iter().zip(&pictures);
         shown
-            .filter(|((card, caption, _), own)| shows_layout(&change(own), card, caption))
+            .filter(|((card, caption, _), own)| shows(own, card, caption))
             .count()
     };
     InStyle {
         palette_distance: palette_distance(&pictures, &painted),
-        layouts: (layouts(plain), layouts(Rgb8Image::clone)),
+        layouts: (layouts(shows_layout_in_style), layouts(shows_layout)),
         pictures,
     }
 }

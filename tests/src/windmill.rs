@@ -1,6 +1,7 @@
 //! A thing that no postcard has: a windmill, painted over a postcard, and read back.
 //!
-//! Only tests know it. A tower in the named colour, four dark sails in a cross.
+//! Only tests know it. A tower in the named colour, four brown sails in a cross: brown stands out from the night sky as
+//! well as from the skies of day, so that a windmill can be seen, and read, at any time.
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub struct Windmill {
     pub place: Place,
 }
 
-const SAILS: [f32; 3] = [60.0, 40.0, 30.0];
+const SAILS: [f32; 3] = [130.0, 62.0, 28.0];
 const HEIGHT: f32 = 0.30;
 const SAIL: f32 = 0.17;
 

@@ -12,12 +12,12 @@ use std::path::Path;
 
 use infinity_engine::api::{DeviceChoice, LoraWish};
 use infinity_engine::device::{self, OpenDevice};
-use infinity_engine::finetune::{self, FinetuneConfig};
+use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
 use infinity_engine::schedule::ScaleSchedule;
-use infinity_engine::train::Limits;
 use infinity_engine::train::checkpoint::Checkpoint;
 use infinity_engine::train::vae::reconstruct;
+use infinity_engine::train::{Limits, Progress};
 use infinity_tests::lessons::{following, settings, starter, teach, windmills_right};
 use infinity_tests::models::{STARTER_SCALES, STARTER_SIDE};
 use infinity_tests::windmill::{Windmill, read, write_folder};
@@ -125,6 +125,60 @@ fn a_stopped_run_goes_on_to_the_same_end() {
     assert!(load(&whole).state == load(&parts).state);
     let lora = |out: &Path| std::fs::read(out.join("lora.safetensors")).unwrap();
     assert!(lora(&whole) == lora(&parts));
+}
+
+/// Several devices learn what one learns: to the bit where both are the processor, closely on graphics.
+#[test]
+fn several_devices_share_every_update() {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), 3);
+    let config = FinetuneConfig {
+        batch: 3,
+        ..config(4)
+    };
+    let alone = folder.path().join("alone");
+    let expected = tune(&config, folder.path(), &alone, false, 100);
+    let together = |choice: DeviceChoice, name: &str| {
+        let other = device::open(choice).ok()?;
+        let other = Bundle::open(&starter(), &other).unwrap().transformer;
+        let (device, mut bundle) = open();
+        let collection = look_through(folder.path(), STARTER_SCALES, "").unwrap();
+        let limits = Limits {
+            resume: false,
+            until: None,
+            cancelled: &|| false,
+        };
+        let mut losses = Vec::new();
+        let mut told = |progress: &Progress| {
+            if let Progress::Line(line) = progress {
+                losses.push(line.loss);
+            }
+        };
+        let out = folder.path().join(name);
+        finetune::run(
+            &config,
+            &mut bundle,
+            &collection,
+            &device,
+            &[other],
+            &out,
+            &limits,
+            &mut told,
+            &mut |_| {},
+        )
+        .unwrap();
+        Some(losses)
+    };
+    assert_eq!(together(DeviceChoice::Cpu, "two").unwrap(), expected);
+    let lora = |name: &str| std::fs::read(folder.path().join(name).join("lora.safetensors"));
+    assert!(lora("alone").unwrap() == lora("two").unwrap());
+    let Some(losses) = together(DeviceChoice::Software, "software") else {
+        eprintln!("SKIPPED: no software graphics driver, so no second device");
+        return;
+    };
+    for (own, expected) in losses.iter().zip(&expected) {
+        assert!((own - expected).abs() < 0.02 * expected, "{own} {expected}");
+    }
 }
 
 /// A lesson that does not fit is made smaller, step by step, and says so; what it learns is the same but for rounding.

@@ -58,6 +58,7 @@ fn taught(
         bundle,
         collection,
         device,
+        &[],
         out.path(),
         &limits,
         &mut watch,

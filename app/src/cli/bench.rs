@@ -212,18 +212,24 @@ fn print(report: &Report, opening: f32) {
         report.matrix_peak
     );
     println!(
-        "{:<10} {:>6} {:>9} {:>9} {:>8} {:>8}",
-        "part", "tokens", "first s", "warm s", "GFLOP/s", "of peak"
+        "{:<10} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
+        "part", "tokens", "first s", "warm s", "device s", "kernels", "waits", "GFLOP/s", "of peak"
     );
     for PartTime {
         name,
         tokens,
         first_secs,
         warm_secs,
+        launches,
+        readings,
+        device_secs,
         giga_operations,
     } in &report.parts
     {
-        print!("{name:<10} {tokens:>6} {first_secs:>9.4} {warm_secs:>9.4}");
+        let device = device_secs.map_or("-".to_owned(), |secs| format!("{secs:.4}"));
+        print!(
+            "{name:<10} {tokens:>6} {first_secs:>9.4} {warm_secs:>9.4} {device:>9} {launches:>8} {readings:>8}"
+        );
         if *giga_operations > 0.0 && *warm_secs > 0.0 {
             let speed = giga_operations / warm_secs;
             let share = 100.0 * speed / report.matrix_peak;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use infinity_engine::api::{DeviceChoice, WeightStorage, bytes_text};
+use infinity_engine::api::{DeviceChoice, EngineError, WeightStorage, bytes_text};
 use infinity_engine::device;
 use infinity_engine::finetune::{self, FinetuneConfig, look_through};
 use infinity_engine::generate::Bundle;
@@ -11,6 +11,7 @@ use infinity_engine::train::{Limits, Progress};
 
 use super::{CliError, models, places, values};
 use crate::memory;
+use crate::place::Place;
 
 /// Teach the model your own pictures: a LoRA from a folder.
 ///
@@ -61,6 +62,9 @@ pub(super) struct Args {
     /// Views of each picture, a little larger and cut to one side, that are learned beside it: 0 to 8.
     #[arg(long, value_name = "N")]
     views: Option<usize>,
+    /// Chance that a part of a caption, between commas, is left out and the others change places, so that few pictures say more: 0 to 0.5.
+    #[arg(long, value_name = "X")]
+    drop_parts: Option<f32>,
     /// Scales that the pictures are learned at, and so their size; the model's own number when left out.
     #[arg(long, value_name = "N")]
     scales: Option<usize>,
@@ -85,9 +89,9 @@ pub(super) struct Args {
     /// Stop, with a checkpoint, after this many minutes.
     #[arg(long, value_name = "N")]
     minutes: Option<f32>,
-    /// Where to compute: auto, gpu, gpu:N, cpu or software.
-    #[arg(long, default_value = "auto", value_parser = values::device)]
-    device: DeviceChoice,
+    /// Where to compute: auto, gpu, gpu:N, cpu, software, or several with + between (gpu:0+gpu:1): each learns a share of every update.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = Place::parse)]
+    device: Place,
     /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), eight (all of these in eight bits), or the first of these that fits (auto).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
     weights: WeightStorage,
@@ -112,7 +116,8 @@ fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
         };
     }
     set!(name => name, trigger => trigger, steps => steps, batch => batch, rank => rank, rate => learning_rate,
-        views => views, flips => flip_strength, flip_scales => flip_scales, prior => prior, seed => seed);
+        views => views, flips => flip_strength, flip_scales => flip_scales, prior => prior,
+        drop_parts => part_drop, seed => seed);
     config.alpha = args.alpha.or(config.alpha);
     config.scale_count = args.scales.or(config.scale_count);
     if let Some(path) = &args.prior_prompts {
@@ -125,10 +130,18 @@ fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let config = config(args)?;
     let folder = models::find_or_say(args.model.as_deref())?;
+    let [first, others @ ..] = args.device.devices() else {
+        let said = "pictures are taught on this machine: name a device of it";
+        return Err(CliError::Usage(said.to_owned()));
+    };
     memory::keep_large_blocks();
-    let mut device = device::open(args.device)?;
-    device.weights = args.weights;
-    let mut bundle = Bundle::open(&folder, &device)?;
+    let open = |choice: DeviceChoice| {
+        let mut device = device::open(choice)?;
+        device.weights = args.weights;
+        let bundle = Bundle::open(&folder, &device)?;
+        Ok::<_, EngineError>((device, bundle))
+    };
+    let (device, mut bundle) = open(*first)?;
     let scales = config.scale_count.unwrap_or(bundle.info.scale_count);
     let collection = look_through(&args.data, scales, &config.trigger)?;
     for finding in &collection.findings {
@@ -151,6 +164,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         cancelled: &|| false,
     };
     println!("device: {} ({})", device.info.name, device.info.reason);
+    let mut helpers = Vec::new();
+    for &choice in others {
+        let (device, bundle) = open(choice)?;
+        println!("and: {}", device.info.name);
+        helpers.push(bundle.transformer);
+    }
     let same = |path: &Path| std::fs::canonicalize(path).ok();
     if same(out).is_some_and(|out| Some(out) == same(&args.data)) {
         return Err(CliError::failed(format!(
@@ -162,6 +181,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         &mut bundle,
         &collection,
         &device,
+        &helpers,
         out,
         &limits,
         &mut |progress| {

@@ -187,6 +187,11 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish, state: &UiState) {
                     "FFN",
                     "Layers that look at nothing else: feed-forward.",
                 ),
+                (
+                    TuneWish::LAYERS[3],
+                    "Last",
+                    "The layer that says the bits: colours of everything.",
+                ),
             ] {
                 let mut is_on = wish.layers.iter().any(|own| own == part);
                 if ui.checkbox(&mut is_on, name).on_hover_text(tip).changed() {
@@ -255,6 +260,15 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish, state: &UiState) {
             "Captions left out",
             "Share of pictures learned without their text, so that guidance goes on to work.",
             dropped,
+        );
+        let parts = egui::DragValue::new(&mut wish.part_drop)
+            .range(0.0..=0.5)
+            .speed(0.005);
+        row(
+            ui,
+            "Parts left out",
+            "Chance that a part of a caption, between commas, is left out; the others change places. A few pictures then say more.",
+            parts,
         );
         let prior = egui::DragValue::new(&mut wish.prior)
             .range(0.0..=0.5)

@@ -37,9 +37,7 @@ impl Preset {
     pub const fn about(self) -> &'static str {
         match self {
             Self::QuickLook => "100 steps: a first impression.",
-            Self::Style => {
-                "200 gentle steps: how your pictures look, on everything the model draws."
-            }
+            Self::Style => "250 steps: how your pictures look, on everything the model draws.",
             Self::Subject => "300 large steps: a thing the model should draw by its name.",
         }
     }
@@ -49,18 +47,23 @@ impl Preset {
         let usual = TuneWish::default();
         (wish.steps, wish.learning_rate, wish.rank) = match self {
             Self::QuickLook => (100, usual.learning_rate, 8),
-            Self::Style => (200, 0.5 * usual.learning_rate, 16),
+            Self::Style => (250, 3e-3, 16),
             Self::Subject => (300, 1e-2, 48),
         };
-        // What taught windmills best (docs/finetune.md).
-        let all = TuneWish::LAYERS.map(str::to_owned).to_vec();
+        // What taught windmills and a style best (docs/finetune.md).
+        let layers = |parts: &[&str]| parts.iter().map(|&part| part.to_owned()).collect();
         (wish.batch, wish.layers, wish.caption_drop, wish.prior) = match self {
-            Self::Subject => (12, all, 0.0, 0.25),
-            // A style is for everything: the model's own pictures would hold it back.
-            Self::Style => (usual.batch, usual.layers, usual.caption_drop, 0.0),
+            Self::Subject => (12, layers(&TuneWish::LAYERS[..3]), 0.0, 0.25),
+            // A style is for everything: the model's own pictures would hold it back, and what is where is not to change.
+            Self::Style => (
+                usual.batch,
+                layers(&TuneWish::LAYERS[2..]),
+                usual.caption_drop,
+                0.0,
+            ),
             Self::QuickLook => (usual.batch, usual.layers, usual.caption_drop, usual.prior),
         };
-        (wish.alpha, wish.views) = (None, usual.views);
+        (wish.alpha, wish.views, wish.part_drop) = (None, usual.views, 0.0);
         wish.save_every = (wish.steps / 6).max(10);
     }
 

@@ -40,6 +40,9 @@ pub struct TuneWish {
     pub views: usize,
     /// Chance that a caption is replaced by "no text".
     pub caption_drop: f32,
+    /// Chance that a part of a caption, between commas, is left out and the others change places; 0 for captions as
+    /// they are.
+    pub part_drop: f32,
     /// Share of pictures that the model drew itself, so that it does not forget.
     pub prior: f32,
     /// Seed of everything random.
@@ -49,8 +52,9 @@ pub struct TuneWish {
 }
 
 impl TuneWish {
-    /// Parts of the names of self attention, attention to the text and feed-forward layers.
-    pub const LAYERS: [&str; 3] = ["sa.", "ca.", "ffn."];
+    /// Parts of the names of self attention, attention to the text, feed-forward layers and the last one, which says
+    /// the bits.
+    pub const LAYERS: [&str; 4] = ["sa.", "ca.", "ffn.", "head"];
 }
 
 impl Default for TuneWish {
@@ -64,7 +68,7 @@ impl Default for TuneWish {
             batch: 8,
             rank: 16,
             alpha: None,
-            layers: Self::LAYERS[1..]
+            layers: Self::LAYERS[1..3]
                 .iter()
                 .map(|&part| part.to_owned())
                 .collect(),
@@ -74,6 +78,7 @@ impl Default for TuneWish {
             flip_scales: 13,
             views: 4,
             caption_drop: 0.1,
+            part_drop: 0.0,
             prior: 0.3,
             seed: 1,
             save_every: 50,

@@ -4,10 +4,12 @@
 //! machines or two versions can be compared. Decoding is measured apart from
 //! drawing, as published figures are.
 
+mod launches;
 mod loading;
 mod operations;
 mod training;
 
+use launches::Launches;
 pub use loading::{Load, LoadingReport, loading};
 pub use operations::{OperationTime, OperationsReport, operations};
 use training::peaks;
@@ -25,6 +27,7 @@ use crate::generate::{Plan, ScaleView, Watcher, generate};
 use crate::memory::{self, Drawing, Sizes};
 use crate::model::{ModelConfig, Transformer};
 use crate::random::Stream;
+use crate::read_back::{read_back, readings};
 use crate::schedule::{Scale, ScaleSchedule};
 use crate::text::{T5Config, T5Encoder, TextFeatures};
 use crate::train::TrainConfig;
@@ -124,6 +127,15 @@ pub struct PartTime {
     pub first_secs: f32,
     /// Seconds in the quickest run after it.
     pub warm_secs: f32,
+    /// Kernels that a graphics device was given in a warm run.
+    #[serde(default)]
+    pub launches: u64,
+    /// How often a warm run waited for the device to read values.
+    #[serde(default)]
+    pub readings: u64,
+    /// Seconds that the device itself says those kernels took, in a run of their own; `None` where it has no clock.
+    #[serde(default)]
+    pub device_secs: Option<f32>,
     /// Operations in matrix products (a multiplication and an addition are two), in 10⁹; 0 for parts that are no scale.
     pub giga_operations: f32,
 }
@@ -212,7 +224,7 @@ pub fn run(
     }
     let mut parts: Vec<PartTime> = Vec::new();
     for run in 0..=warm_runs {
-        let times = networks.draw(scales)?;
+        let times = networks.draw(scales, false)?;
         if run == 0 {
             parts = times;
             continue;
@@ -223,6 +235,12 @@ pub fn run(
             } else {
                 known.warm_secs.min(new.first_secs)
             };
+            (known.launches, known.readings) = (new.launches, new.readings);
+        }
+    }
+    if parts.iter().any(|part| part.launches > 0) {
+        for (known, new) in parts.iter_mut().zip(networks.draw(scales, true)?) {
+            known.device_secs = new.device_secs;
         }
     }
     Ok(Report {
@@ -276,16 +294,16 @@ fn giga_operations(config: &ModelConfig, tokens: usize, seen: usize) -> f32 {
 }
 
 impl Networks {
-    /// One run; times are in `first_secs`.
-    fn draw(&self, scales: usize) -> Result<Vec<PartTime>, EngineError> {
+    /// One run; times are in `first_secs`. `timed` by the device itself as well.
+    fn draw(&self, scales: usize, timed: bool) -> Result<Vec<PartTime>, EngineError> {
         let mut parts = Vec::new();
         let config = &self.transformer.config;
-        let begun = Instant::now();
+        let mut clock = Clock::start(timed);
         let text = match &self.text {
             Some(encoder) => {
                 let text = encoder.forward(&[(3..3 + TEXT_TOKENS as u32).collect()]);
                 wait_for(&text.padded)?;
-                parts.push(part("text", TEXT_TOKENS, begun));
+                parts.push(clock.part("text", TEXT_TOKENS));
                 text
             }
             None => {
@@ -304,14 +322,17 @@ impl Networks {
             ..GenerateSpec::new("", 1)
         };
         let plan = Plan::new(&spec, scales, config.depth)?;
+        let _prepared = clock.part("", 0);
         let mut watch = Watch {
-            begun: Instant::now(),
+            clock,
             parts,
             sums: Vec::new(),
         };
         generate(&self.transformer, &text.into(), &plan, &mut watch)?;
         let Watch {
-            mut parts, sums, ..
+            mut clock,
+            mut parts,
+            sums,
         } = watch;
         let mut seen = 0;
         for part in parts
@@ -323,40 +344,61 @@ impl Networks {
         }
         let last = plan.schedule.scales.len();
         for (index, (scale, sum)) in plan.schedule.scales.iter().zip(sums).enumerate() {
-            let begun = Instant::now();
             self.vae.picture(&sum.at(*scale), *scale)?;
             let name = if index + 1 == last {
                 "decode".to_owned()
             } else {
                 format!("preview {}", index + 1)
             };
-            parts.push(part(&name, scale.tokens(), begun));
+            parts.push(clock.part(&name, scale.tokens()));
         }
         Ok(parts)
     }
 }
 
-fn part(name: &str, tokens: usize, begun: Instant) -> PartTime {
-    PartTime {
-        name: name.to_owned(),
-        tokens,
-        first_secs: begun.elapsed().as_secs_f32(),
-        warm_secs: 0.0,
-        giga_operations: 0.0,
+/// What runs along with a run: the time, what the device is given, and what is read back.
+struct Clock {
+    begun: Instant,
+    readings: u64,
+    launches: Launches,
+}
+
+impl Clock {
+    fn start(timed: bool) -> Self {
+        Self {
+            launches: Launches::watch(timed),
+            readings: readings(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// All since the last part.
+    fn part(&mut self, name: &str, tokens: usize) -> PartTime {
+        let first_secs = self.begun.elapsed().as_secs_f32();
+        let (launches, device_secs) = self.launches.take();
+        let part = PartTime {
+            name: name.to_owned(),
+            tokens,
+            first_secs,
+            warm_secs: 0.0,
+            launches,
+            readings: readings() - self.readings,
+            device_secs,
+            giga_operations: 0.0,
+        };
+        (self.readings, self.begun) = (readings(), Instant::now());
+        part
     }
 }
 
 /// Reads a value back, so that the device has finished.
 fn wait_for(tensor: &Tensor<3>) -> Result<(), EngineError> {
-    let values = tensor.clone().sum().try_into_vec_as::<f32>();
-    values
-        .map(|_| ())
-        .map_err(|error| EngineError::internal(format!("reading back: {error}")))
+    read_back(tensor.clone().sum(), "reading back").map(|_| ())
 }
 
 /// Times the scales; their logits are read back by the drawing loop, so each is finished when told.
 struct Watch {
-    begun: Instant,
+    clock: Clock,
     parts: Vec<PartTime>,
     sums: Vec<ResidualSum>,
 }
@@ -364,13 +406,9 @@ struct Watch {
 impl Watcher for Watch {
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
         let Scale { h, w } = view.scale;
-        self.parts.push(part(
-            &format!("scale {}", view.index + 1),
-            h * w,
-            self.begun,
-        ));
+        let name = format!("scale {}", view.index + 1);
+        self.parts.push(self.clock.part(&name, h * w));
         self.sums.extend(view.sums.first().cloned());
-        self.begun = Instant::now();
         Ok(())
     }
 }

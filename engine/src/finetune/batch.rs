@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::FinetuneConfig;
-use super::examples::{Example, text_of};
+use super::examples::{Example, Words, text_of};
 use crate::api::EngineError;
 use crate::lora::Tuned;
 use crate::memory::PIECE_VALUES;
@@ -24,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) step: u64,
     pub(super) schedule: ScaleSchedule,
     pub(super) examples: Vec<Arc<Example>>,
+    /// The caption that each is learned by.
+    pub(super) captions: Vec<Arc<Words>>,
     pub(super) lessons: Vec<Lesson>,
 }
 
@@ -71,9 +73,15 @@ impl Teacher {
             )
         };
         let lessons = examples.iter().enumerate().map(one).collect();
+        let stream = Stream::new(self.config.seed ^ 0xCA97, step);
+        let captions = examples.iter().enumerate().map(|(index, example)| {
+            let list = &example.captions;
+            list[stream.below(index as u64, list.len())].clone()
+        });
         Some(Prepared {
             step,
             schedule,
+            captions: captions.collect(),
             examples,
             lessons,
         })
@@ -97,7 +105,7 @@ pub(super) fn learn(
     let device = transformer.device().clone();
     let stream = Stream::new(config.seed ^ 0xD209, prepared.step);
     let first = part.start as u64;
-    let text = text_of(&prepared.examples[part.clone()], &device);
+    let text = text_of(&prepared.captions[part.clone()], &device);
     let text = with_dropped(transformer, text, stream, first, config.caption_drop);
     let condition = transformer.condition(text.padded, &text.lens);
     let lessons = &prepared.lessons[part];

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::random::Stream;
+
 /// Endings of caption files.
 const ENDINGS: [&str; 2] = ["txt", "caption"];
 /// Longest caption file that is read.
@@ -60,5 +62,67 @@ pub(super) fn with_trigger(caption: &str, trigger: &str) -> String {
         trigger.to_owned()
     } else {
         format!("{trigger}, {caption}")
+    }
+}
+
+/// `caption` and `count - 1` others that say less: its parts, between commas, in another order, each left out with the
+/// chance `drop`, but for those with the `trigger`. Every one is still true of the picture, and few pictures say more.
+pub(super) fn variants(caption: &str, trigger: &str, drop: f32, count: usize) -> Vec<String> {
+    let parts: Vec<&str> = caption.split(',').map(str::trim).collect();
+    let mut list = vec![caption.to_owned()];
+    if drop <= 0.0 || parts.len() < 2 {
+        return list;
+    }
+    for index in 1..count as u64 {
+        let stream = Stream::new(index, 0xCA97);
+        let is_first = |part: &str| !trigger.is_empty() && part.contains(trigger);
+        let mut kept: Vec<(f64, &str)> = Vec::new();
+        for (place, part) in parts.iter().enumerate() {
+            let place = 2 * place as u64;
+            if is_first(part) {
+                kept.push((-1.0, part));
+            } else if stream.uniform(place) >= f64::from(drop) {
+                kept.push((stream.uniform(place + 1), part));
+            }
+        }
+        if kept.is_empty() {
+            kept.push((0.0, parts[stream.below(1000, parts.len())]));
+        }
+        kept.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let kept: Vec<&str> = kept.into_iter().map(|(_, part)| part).collect();
+        list.push(kept.join(", "));
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::variants;
+
+    #[test]
+    fn what_is_left_of_a_caption_is_true() {
+        let caption = "ink, at night, purple hills, a red moon on the left";
+        let parts: Vec<&str> = caption.split(", ").collect();
+        let list = variants(caption, "ink", 0.4, 40);
+        assert_eq!((list.len(), list[0].as_str()), (40, caption));
+        let mut counts = [0; 4];
+        for one in &list[1..] {
+            let own: Vec<&str> = one.split(", ").collect();
+            assert_eq!(own[0], "ink");
+            for part in &own {
+                let place = parts.iter().position(|other| other == part).unwrap();
+                counts[place] += 1;
+            }
+        }
+        assert_eq!(counts[0], 39);
+        assert!(counts[1..].iter().all(|&count| (12..35).contains(&count)));
+        assert!(list.iter().any(|one| one.starts_with("ink, a red moon")));
+        assert_eq!(variants(caption, "", 0.0, 8), [caption]);
+        assert_eq!(variants("a lighthouse", "", 0.5, 8), ["a lighthouse"]);
+        assert!(
+            variants("a, b", "", 0.99, 30)
+                .iter()
+                .all(|one| !one.is_empty())
+        );
     }
 }

@@ -34,6 +34,9 @@ pub struct FinetuneConfig {
     pub views: usize,
     /// Chance that a caption is replaced by "no text".
     pub caption_drop: f32,
+    /// Chance that a part of a caption, between commas, is left out; what is left is put in another order. 0 leaves
+    /// captions as they are.
+    pub part_drop: f32,
     /// Largest share of bits flipped per scale (bitwise self-correction).
     pub flip_strength: f32,
     /// Number of first scales that flips are applied to.
@@ -73,6 +76,7 @@ impl Default for FinetuneConfig {
             scale_count: wish.scale_count,
             views: wish.views,
             caption_drop: wish.caption_drop,
+            part_drop: wish.part_drop,
             flip_strength: wish.flip_strength,
             flip_scales: wish.flip_scales,
             reweight_by_scale: true,
@@ -107,6 +111,7 @@ impl From<&TuneWish> for FinetuneConfig {
             batch: wish.batch,
             views: wish.views,
             caption_drop: wish.caption_drop,
+            part_drop: wish.part_drop,
             flip_strength: wish.flip_strength,
             prior: wish.prior,
             seed: wish.seed,
@@ -171,6 +176,12 @@ impl FinetuneConfig {
                 "Use 0.1.",
             ),
             (
+                "share of left out parts",
+                share(self.part_drop),
+                self.part_drop.to_string(),
+                "Use 0 to 0.5.",
+            ),
+            (
                 "share of flipped bits",
                 share(self.flip_strength),
                 self.flip_strength.to_string(),
@@ -207,6 +218,8 @@ impl FinetuneConfig {
             contradict: 0.0,
             recolour: 0.0,
             scribble: 0.0,
+            grade: 0.0,
+            starry: 0.0,
         };
         let (rate, half) = (self.learning_rate, self.steps / 2);
         vec![

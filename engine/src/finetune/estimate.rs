@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::{Prepared, Teacher, learn};
-use super::examples::Example;
+use super::examples::{Example, Words};
 use super::{FinetuneConfig, tuned_replicas};
 use crate::api::{DeviceKind, EngineError, MemoryNeed, TuneRates, TuneWish, bytes_text};
 use crate::device::OpenDevice;
@@ -13,7 +13,7 @@ use crate::memory::{self, Teaching};
 use crate::model::ModelConfig;
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
-use crate::train::parallel;
+use crate::train::parallel::{self, Crew};
 use crate::weights::Network as _;
 
 /// Text tokens of the caption that the measured update learns.
@@ -170,12 +170,15 @@ pub(super) fn random_batch(
         let stream = Stream::new(seed, 0x57E9);
         (0..count as u64).map(|i| stream.normal(i) as f32).collect()
     };
+    let words = Words {
+        features: random(2, CAPTION_TOKENS * sizes.text_channels),
+        tokens: CAPTION_TOKENS,
+    };
     let example = Arc::new(Example {
         name: "random features".to_owned(),
         schedule: schedule.clone(),
         features: random(1, sizes.codebook_dim * fold * schedule.last().tokens()),
-        text: random(2, CAPTION_TOKENS * sizes.text_channels),
-        tokens: CAPTION_TOKENS,
+        captions: Arc::new([Arc::new(words)]),
     });
     let teacher = Teacher {
         phases: config.phases(schedule.scales.len()),
@@ -212,15 +215,14 @@ fn measure(
     }
     let prepared = random_batch(&config, &bundle.transformer.config, schedule)?;
     let parts = parallel::parts(config.batch, replicas.len());
+    let crew = Crew::sharing(replicas.len())?;
     let mut secs = 0.0;
     for _ in 0..2 {
         let begun = Instant::now();
-        parallel::update(
-            &mut replicas,
-            config.optimizer.precision,
-            &parts,
-            |network, part| learn(&config, fit.by_block, network, &prepared, part),
-        )?;
+        let precision = config.optimizer.precision;
+        crew.update(&mut replicas, precision, &parts, |network, part| {
+            learn(&config, fit.by_block, network, &prepared, part)
+        })?;
         secs = begun.elapsed().as_secs_f32();
     }
     Ok(secs / config.batch as f32)

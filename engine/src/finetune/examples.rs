@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest as _, Sha256};
 
+use super::captions::variants;
 use super::{Collection, FinetuneConfig};
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
@@ -21,6 +22,16 @@ use crate::weights::{ModelFolder, atomic_write};
 
 /// The model's own pictures per shape.
 const PRIOR_PICTURES: usize = 32;
+/// Captions of a picture where parts of it are left out.
+const CAPTIONS: usize = 16;
+
+/// A caption as the network sees it.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// Text features, `[T, Ct]`.
+    pub(super) features: Vec<f32>,
+    pub(super) tokens: usize,
+}
 
 /// A picture as the network sees it.
 #[derive(Debug)]
@@ -31,9 +42,8 @@ pub(super) struct Example {
     pub(super) schedule: ScaleSchedule,
     /// Tokenizer features, `[d, h, w]`.
     pub(super) features: Vec<f32>,
-    /// Text features, `[T, Ct]`.
-    pub(super) text: Vec<f32>,
-    pub(super) tokens: usize,
+    /// Its captions: the whole one first.
+    pub(super) captions: Arc<[Arc<Words>]>,
 }
 
 /// What a run learns from.
@@ -63,7 +73,10 @@ pub(super) fn examples(
         if limits.reached() {
             return Ok(None);
         }
-        let text = bundle.encode(&[&picture.caption])?;
+        let (caption, trigger) = (&picture.caption, &config.trigger);
+        let captions = variants(caption, trigger, config.part_drop, CAPTIONS);
+        let captions = captions.iter().map(|caption| words(bundle, caption));
+        let captions: Arc<[Arc<Words>]> = captions.collect::<Result<_, _>>()?;
         for index in 0..=config.views {
             if limits.reached() {
                 return Ok(None);
@@ -98,8 +111,12 @@ pub(super) fn examples(
                     features
                 }
             };
-            let name = picture.path.display().to_string();
-            let example = Arc::new(example(name, &picture.schedule, features, text.clone())?);
+            let example = Arc::new(Example {
+                name: picture.path.display().to_string(),
+                schedule: picture.schedule.clone(),
+                features,
+                captions: captions.clone(),
+            });
             own.extend(std::iter::repeat_n(example, picture.repeats));
         }
         if !shapes.contains(&picture.schedule) {
@@ -137,25 +154,16 @@ fn view(image: &Rgb8Image, index: usize) -> Result<Rgb8Image, EngineError> {
         .ok_or_else(|| EngineError::internal("a view of no size"))
 }
 
-fn example(
-    name: String,
-    schedule: &ScaleSchedule,
-    features: Vec<f32>,
-    text: TextFeatures,
-) -> Result<Example, EngineError> {
+/// What the model reads in `caption`.
+fn words(bundle: &Bundle, caption: &str) -> Result<Arc<Words>, EngineError> {
+    let text = bundle.encode(&[caption])?;
     let tokens = text.lens.first().copied().unwrap_or(0);
-    let text = text
+    let features = text
         .padded
         .narrow(1, 0, tokens)
         .try_into_vec_as::<f32>()
         .map_err(|error| EngineError::internal(format!("encoding a caption: {error}")))?;
-    Ok(Example {
-        name,
-        schedule: schedule.clone(),
-        features,
-        text,
-        tokens,
-    })
+    Ok(Arc::new(Words { features, tokens }))
 }
 
 /// Stops drawing when the run shall stop.
@@ -209,14 +217,14 @@ fn own_drawings(
         let wish =
             serde_json::to_vec(&spec).map_err(|error| EngineError::internal(error.to_string()))?;
         let path = cache.join(format!("{}.safetensors", key_of(&[base.as_bytes(), &wish])));
-        let text = bundle.encode(&[prompt])?;
         let features = match kept(&path, size) {
             Some(features) => features,
             None => {
                 let depth = bundle.transformer.config.depth;
                 let plan = Plan::new(&spec, bundle.info.scale_count, depth)?;
                 let mut stopper = Stopper(limits);
-                match generate(bundle.wardrobe(), &text.clone().into(), &plan, &mut stopper)? {
+                let text = bundle.encode(&[prompt])?;
+                match generate(bundle.wardrobe(), &text.into(), &plan, &mut stopper)? {
                     Outcome::Done(sums) => {
                         let features = sums.first().map(|sum| sum.latents().to_vec());
                         let features = features.unwrap_or_default();
@@ -227,27 +235,31 @@ fn own_drawings(
                 }
             }
         };
-        let name = format!("the model's own {prompt:?}");
-        drawn.push(Arc::new(example(name, schedule, features, text)?));
+        drawn.push(Arc::new(Example {
+            name: format!("the model's own {prompt:?}"),
+            schedule: schedule.clone(),
+            features,
+            captions: Arc::new([words(bundle, prompt)?]),
+        }));
     }
     Ok(Some(drawn))
 }
 
-/// Text features of `examples`, padded alike.
-pub(super) fn text_of(examples: &[Arc<Example>], device: &Device) -> TextFeatures {
-    let tokens = examples.iter().map(|one| one.tokens).max().unwrap_or(0);
-    let channels = examples
+/// Text features of `captions`, padded alike.
+pub(super) fn text_of(captions: &[Arc<Words>], device: &Device) -> TextFeatures {
+    let tokens = captions.iter().map(|one| one.tokens).max().unwrap_or(0);
+    let channels = captions
         .first()
-        .map_or(0, |one| one.text.len() / one.tokens.max(1));
-    let mut values = Vec::with_capacity(examples.len() * tokens * channels);
-    for one in examples {
-        values.extend_from_slice(&one.text);
+        .map_or(0, |one| one.features.len() / one.tokens.max(1));
+    let mut values = Vec::with_capacity(captions.len() * tokens * channels);
+    for one in captions {
+        values.extend_from_slice(&one.features);
         values.resize(values.len() + (tokens - one.tokens) * channels, 0.0);
     }
-    let shape = [examples.len(), tokens, channels];
+    let shape = [captions.len(), tokens, channels];
     TextFeatures {
         padded: Tensor::from_data(TensorData::new(values, shape), device),
-        lens: examples.iter().map(|one| one.tokens).collect(),
+        lens: captions.iter().map(|one| one.tokens).collect(),
     }
 }
 

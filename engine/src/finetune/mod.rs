@@ -25,11 +25,13 @@ use crate::api::{EngineError, GenerateSpec, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::generate::Bundle;
 use crate::lora::{self, Lora, LoraInfo, Tuned};
+use crate::model::Transformer;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::config::Phase;
 use crate::train::course::{self, Course, Measures, Subject};
 use crate::train::feed;
 use crate::train::optimizer::{AdamW, Rows};
+use crate::train::parallel::Crew;
 use crate::train::report::write_sheet;
 use crate::train::{Limits, Progress};
 use crate::weights::{ModelFolder, Network};
@@ -41,7 +43,8 @@ const SAMPLES: usize = 8;
 
 /// Trains a LoRA for the model in `model` on the pictures of `collection`; `out` receives `lora.safetensors`, a
 /// checkpoint, a log, sheets of samples and the features. Gives the number of updates that were made in all.
-/// `between` is called after every update with the model, which may draw meanwhile.
+/// `between` is called after every update with the model, which may draw meanwhile. `others` are the same model's
+/// transformers on further devices: each computes an equal share of every update.
 ///
 /// # Errors
 /// [`EngineError::BadSetting`] for a configuration without sense, file errors with their path,
@@ -51,6 +54,7 @@ pub fn run(
     bundle: &mut Bundle,
     collection: &Collection,
     device: &OpenDevice,
+    others: &[Transformer],
     out: &Path,
     limits: &Limits<'_>,
     progress: &mut dyn FnMut(&Progress),
@@ -59,17 +63,26 @@ pub fn run(
     config.check()?;
     let largest = collection.pictures.iter().map(|picture| &picture.schedule);
     let largest = largest.max_by_key(|schedule| schedule.tokens());
+    let devices = 1 + others.len();
     let fit = largest.map(|schedule| {
         let there = estimate::available(bundle, device);
-        estimate::fit(config, bundle, device, schedule, there)
+        let share = FinetuneConfig {
+            batch: config.batch.div_ceil(devices),
+            ..config.clone()
+        };
+        estimate::fit(&share, bundle, device, schedule, there)
     });
     let base = lora::identity(&ModelFolder::open(&bundle.folder)?)?;
     let about = about(config, collection, &base);
     let mut config = config.clone();
-    config.optimizer.workers = estimate::workers(&config, device);
+    config.optimizer.workers = match others {
+        [] => estimate::workers(&config, device),
+        _ => 1,
+    };
     let mut by_block = false;
     if let Some(fit) = fit {
-        (config.batch, by_block) = (fit.batch, fit.by_block);
+        config.batch = config.batch.min(fit.batch * devices);
+        by_block = fit.by_block;
         progress(&Progress::Fitted {
             memory: fit.memory,
             notes: fit.notes,
@@ -98,6 +111,13 @@ pub fn run(
     let sizes = bundle.transformer.config.clone();
     let mut replicas = tuned_replicas(config, bundle, 1 + config.optimizer.workers)?;
     let mut first = replicas.remove(0);
+    for other in others {
+        replicas.push(tuned(config, other)?);
+    }
+    let crew = match others {
+        [] => Crew::sharing(replicas.len())?,
+        _ => Crew::apart(replicas.len())?,
+    };
     first.initialise(config.seed, &training);
     let mut optimizer = AdamW::new(&mut first, config.optimizer.clone())?;
     if let Some(saved) = saved {
@@ -154,10 +174,10 @@ pub fn run(
     let optimizer = course::run(
         &subject,
         &course,
+        &crew,
         &mut replicas,
         optimizer,
         &batches,
-        &training,
         out,
         limits,
         &mut with_samples,
@@ -177,11 +197,14 @@ fn tuned_replicas(
     count: usize,
 ) -> Result<Vec<Tuned>, EngineError> {
     (0..count)
-        .map(|_| {
-            let network = bundle.transformer.recorded();
-            Tuned::new(network, &config.layers, config.rank, config.alpha())
-        })
+        .map(|_| tuned(config, &bundle.transformer))
         .collect()
+}
+
+/// A network of which only additions learn; its frozen weights are those of `transformer`.
+fn tuned(config: &FinetuneConfig, transformer: &Transformer) -> Result<Tuned, EngineError> {
+    let network = transformer.recorded();
+    Tuned::new(network, &config.layers, config.rank, config.alpha())
 }
 
 /// What a run must keep when it goes on; learning rate and number of steps may change.
@@ -209,6 +232,7 @@ fn about(config: &FinetuneConfig, collection: &Collection, base: &str) -> BTreeM
         ("prompts of old pictures", config.prior_prompts.join("\n")),
         ("number of views", config.views.to_string()),
         ("share of dropped captions", config.caption_drop.to_string()),
+        ("share of left out parts", config.part_drop.to_string()),
         ("seed", config.seed.to_string()),
         (
             "self-correction",
@@ -295,6 +319,10 @@ impl Subject for Tuning<'_> {
             .map(|one| one.name.as_str())
             .collect();
         names.join(", ")
+    }
+
+    fn device_of<'a>(&'a self, tuned: &'a Tuned) -> &'a Device {
+        tuned.transformer.device()
     }
 
     fn learn(

@@ -15,6 +15,7 @@ use crate::device::OpenDevice;
 use crate::lora::{self, LoraInfo};
 use crate::memory::{self, Sizes};
 use crate::model::{ModelConfig, Transformer};
+use crate::read_back::read_back;
 use crate::schedule::{MAX_SCALES, PIXELS_PER_TOKEN, RATIOS, Scale, ScaleSchedule};
 use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures};
 use crate::vae::bsq::ResidualSum;
@@ -323,11 +324,8 @@ impl Bundle {
                 value: format!("{}×{}", picture.width, picture.height),
                 advice: "It has no pixels.".to_owned(),
             })?;
-        let features = self
-            .vae
-            .encode(self.vae.pixels(&picture))
-            .try_into_vec_as::<f32>()
-            .map_err(|error| EngineError::internal(format!("encoding the picture: {error}")))?;
+        let features = self.vae.encode(self.vae.pixels(&picture));
+        let features = read_back(features, "encoding the picture")?;
         if features.iter().any(|value| !value.is_finite()) {
             return Err(EngineError::NotFinite {
                 what: "while encoding the picture".to_owned(),

@@ -27,6 +27,7 @@ use burn::tensor::Tensor;
 
 use crate::api::EngineError;
 use crate::model::{KvCache, Look, Rope};
+use crate::read_back::read_back;
 use crate::schedule::Scale;
 use crate::vae::bsq::ResidualSum;
 use texts::Conditions;
@@ -185,10 +186,7 @@ impl Run<'_> {
                 .guide_inside(x, block, index..index + 1, plan);
         }
         watcher.tensor(index, "block_last_out", &x);
-        let values = transformer
-            .logits(x, condition)
-            .try_into_vec_as::<f32>()
-            .map_err(|error| EngineError::internal(format!("reading logits: {error}")))?;
+        let values = read_back(transformer.logits(x, condition), "reading logits")?;
         if values.iter().any(|value| !value.is_finite()) {
             return Err(EngineError::NotFinite {
                 what: format!("while drawing scale {}", index + 1),

@@ -17,7 +17,7 @@ use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
 use crate::text::TextFeatures;
 use crate::train::optimizer::{AdamW, AdamWConfig, gradient_rows};
-use crate::train::parallel;
+use crate::train::parallel::{self, Crew};
 use crate::train::self_correction::{Lesson, lesson};
 use crate::train::transformer::{input_tensor, with_dropped};
 use crate::train::transformer_loss::bit_loss;
@@ -320,7 +320,7 @@ impl<'a> World<'a> {
         let mut optimizer = AdamW::new(&mut first, config)?;
         drop(first);
         let mut replicas: Vec<P> = (0..workers).map(|_| make(&training)).collect();
-        let parts = parallel::parts(BATCH, workers);
+        let (crew, parts) = (Crew::sharing(workers)?, parallel::parts(BATCH, workers));
         for step in 0..budget.steps {
             let by_lot = Stream::new(seed ^ 0x1AB5, step);
             let work = |pupil: &mut P, part: std::ops::Range<usize>| {
@@ -346,7 +346,7 @@ impl<'a> World<'a> {
                 let value: f32 = loss.clone().into_scalar();
                 Ok((gradient_rows(pupil, &loss.backward())?, value))
             };
-            let (rows, losses) = parallel::update(&mut replicas, Precision::Half, &parts, work)?;
+            let (rows, losses) = crew.update(&mut replicas, Precision::Half, &parts, work)?;
             let part = step as f32 / budget.steps as f32;
             let warm = ((step + 1) as f32 / WARMUP as f32).min(1.0);
             let rate = warm * (RATES[0] + (RATES[1] - RATES[0]) * part);

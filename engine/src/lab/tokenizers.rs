@@ -69,6 +69,8 @@ pub(super) fn tokenizer(
             learning_rate: [2e-3, 2e-5],
             recolour: 0.0,
             scribble: 0.0,
+            grade: 0.0,
+            starry: 0.0,
         }],
         log_every: steps,
         save_every: steps,

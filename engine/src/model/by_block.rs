@@ -95,21 +95,14 @@ impl Transformer {
         }
         let hidden = leaf(x);
         let (loss, measures) = loss_of(self.logits(hidden.clone(), &pass.recorded));
-        let mut gradient = gradient_of(&hidden, &loss.backward())?;
-        let mut by_block = Vec::new();
+        let gradients = loss.backward();
+        let mut gradient = gradient_of(&hidden, &gradients)?;
+        let mut by_block = vec![rows_of(self.head_gradients(&gradients))?];
         for index in (0..depth).rev() {
             let Some(x) = entering.pop() else { break };
             let mut sums = Vec::new();
             gradient = self.through_block(index, &x, &gradient, &pass, &mut sums)?;
-            let rows = sums.into_iter().map(|sum: Option<Tensor<2>>| {
-                let read = |sum: Tensor<2>| {
-                    sum.try_into_vec_as::<f32>().map_err(|error| {
-                        EngineError::internal(format!("reading a gradient: {error}"))
-                    })
-                };
-                sum.map(read).transpose()
-            });
-            by_block.push(rows.collect::<Result<Vec<_>, _>>()?);
+            by_block.push(rows_of(sums)?);
         }
         by_block.reverse();
         Ok((by_block.concat(), measures))
@@ -164,6 +157,13 @@ impl Transformer {
         Ok(Tensor::cat(direct, 1) + Tensor::cat(through, 1))
     }
 
+    /// Gradients of the last layer's additions.
+    fn head_gradients(&mut self, gradients: &Gradients) -> Vec<Option<Tensor<2>>> {
+        let additions = self.head_adaptable().additions.iter();
+        let matrices = additions.flat_map(|one| [&one.down, &one.up]);
+        matrices.map(|matrix| matrix.grad(gradients)).collect()
+    }
+
     /// Adds the gradients of block `index`'s additions to `sums`.
     fn add_up(&mut self, index: usize, gradients: &Gradients, sums: &mut Vec<Option<Tensor<2>>>) {
         let layers = self.blocks_mut()[index].adaptables("");
@@ -212,6 +212,17 @@ fn part(x: &Tensor<3>, range: &Range<usize>) -> Tensor<3> {
 
 fn leaf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.autodiff().require_grad()
+}
+
+/// Gradients as they lie on the host.
+fn rows_of(sums: Vec<Option<Tensor<2>>>) -> Result<LowRankGradients, EngineError> {
+    let read = |sum: Tensor<2>| {
+        sum.try_into_vec_as::<f32>()
+            .map_err(|error| EngineError::internal(format!("reading a gradient: {error}")))
+    };
+    sums.into_iter()
+        .map(|sum| sum.map(read).transpose())
+        .collect()
 }
 
 fn gradient_of<const D: usize>(

@@ -344,7 +344,13 @@ impl Transformer {
         let blocks = self.blocks.iter_mut().enumerate();
         blocks
             .flat_map(|(index, block)| block.adaptables(&config.block_name(index)))
+            .chain([self.head.adaptable("head".to_owned())])
             .collect()
+    }
+
+    /// The last layer as one that takes low-rank additions.
+    pub(super) fn head_adaptable(&mut self) -> Adaptable<'_> {
+        self.head.adaptable("head".to_owned())
     }
 
     /// An empty cache for every block, with room for `capacity` tokens of a row.

@@ -53,11 +53,7 @@ impl Scene {
             Vec::new()
         };
         Self {
-            stars: if is_starry {
-                stars(&mut SplitMix64::stream(seed, 14))
-            } else {
-                Vec::new()
-            },
+            stars: if is_starry { stars() } else { Vec::new() },
             clouds,
             body,
             bands: bands(postcard.land, horizon, &mut SplitMix64::stream(seed, 15)),
@@ -90,7 +86,12 @@ fn anchors(postcard: &Postcard, rng: &mut SplitMix64) -> Vec<(f32, f32)> {
     }
 }
 
-fn stars(rng: &mut SplitMix64) -> Vec<(f32, f32, f32)> {
+/// Places and radii of the stars, in fractions of the picture; there is one sky, as there is over us.
+///
+/// A star is in one token of five. Where it may be anywhere every bit of it is unlikely, and bits are drawn apart from each
+/// other, so that stars were never drawn.
+pub(super) fn stars() -> Vec<(f32, f32, f32)> {
+    let rng = &mut SplitMix64::stream(7, 14);
     let count = 20 + rng.below(11);
     (0..count)
         .map(|_| {
@@ -203,4 +204,35 @@ fn wave(middle: f32, height: f32, cycles: f32, rng: &mut SplitMix64) -> Vec<(f32
             )
         })
         .collect()
+}
+
+/// Cells of a grid of `width` by `height` that a star of the starry sky stands in, row by row.
+pub fn star_cells(width: usize, height: usize) -> Vec<bool> {
+    let mut cells = vec![false; width * height];
+    for (x, y, _) in stars() {
+        let place = |at: f32, count: usize| ((at * count as f32) as usize).min(count - 1);
+        cells[place(y, height) * width + place(x, width)] = true;
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{star_cells, stars};
+
+    #[test]
+    fn every_star_has_its_cell() {
+        let stars = stars();
+        assert!((20..=30).contains(&stars.len()));
+        assert!(stars.iter().all(|&(x, y, radius)| {
+            (0.0..1.0).contains(&x) && (0.0..=0.5).contains(&y) && radius >= 0.002
+        }));
+        let cells = star_cells(16, 12);
+        let counted = cells.iter().filter(|&&star| star).count();
+        assert!(counted <= stars.len() && counted > stars.len() / 2);
+        for (x, y, _) in stars {
+            assert!(cells[(y * 12.0) as usize * 16 + (x * 16.0) as usize]);
+        }
+        assert_eq!(star_cells(1, 1), [true]);
+    }
 }

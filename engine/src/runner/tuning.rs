@@ -138,6 +138,14 @@ fn run(
         Progress::Step | Progress::Captions { .. } => {}
     };
     finetune::run(
-        config, bundle, collection, device, out, limits, &mut tell, between,
+        config,
+        bundle,
+        collection,
+        device,
+        &[],
+        out,
+        limits,
+        &mut tell,
+        between,
     )
 }

@@ -49,6 +49,13 @@ pub struct Phase {
     /// ([`scribble`](crate::postcards::scribble())), so that a tokenizer is no stranger to other pictures.
     #[serde(default)]
     pub scribble: f32,
+    /// Chance that a picture has a palette of its own, sky and all ([`grade`](crate::postcards::grade())), so that a
+    /// tokenizer is no stranger to styles.
+    #[serde(default)]
+    pub grade: f32,
+    /// Chance that a postcard has a starry sky, which else one in eight has.
+    #[serde(default)]
+    pub starry: f32,
 }
 
 /// Weights of the tokenizer's losses (spec section 7.4; L1, L2 and gradient terms
@@ -72,6 +79,9 @@ pub struct VaeLossConfig {
     pub scale_drop: f32,
     /// Train the decoder alone: the bits of a picture, which a transformer has learned, stay the same.
     pub decoder_only: bool,
+    /// How strongly the features of plain postcards are held to those that the tokenizer had before, so that a
+    /// transformer that has learned their bits need not learn them anew.
+    pub keep: f32,
 }
 
 impl Default for VaeLossConfig {
@@ -85,6 +95,7 @@ impl Default for VaeLossConfig {
             entropy: 0.02,
             scale_drop: 0.25,
             decoder_only: false,
+            keep: 0.0,
         }
     }
 }
@@ -106,6 +117,8 @@ pub struct TransformerLossConfig {
     pub caption_steps: u64,
     /// Number of different pictures; 0 for a new one every time.
     pub pool: u64,
+    /// How much more the tokens of stars count at night, in the last three scales.
+    pub stars: f32,
 }
 
 impl Default for TransformerLossConfig {
@@ -117,6 +130,7 @@ impl Default for TransformerLossConfig {
             reweight_by_scale: true,
             caption_steps: 0,
             pool: 0,
+            stars: 0.0,
         }
     }
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use super::checkpoint::Checkpoint;
 use super::config::{Phase, place_of};
 use super::optimizer::{AdamW, AdamWConfig, Rows};
-use super::parallel;
+use super::parallel::{self, Crew};
 use super::report::{self, LogLine, Pace};
 use super::{Limits, Progress};
 use crate::api::EngineError;
@@ -44,6 +44,9 @@ pub(crate) trait Subject: Sync {
 
     /// What a part of a batch is called in messages: its pictures by number or file.
     fn name_of(&self, prepared: &Self::Prepared, part: Range<usize>) -> String;
+
+    /// Where `network` learns.
+    fn device_of<'a>(&'a self, network: &'a Self::Network) -> &'a Device;
 
     /// Gradients and measures of a part of a batch; none need be right when a measure is not a number.
     ///
@@ -136,7 +139,7 @@ impl Measures {
     }
 }
 
-/// Trains `replicas`, which are equal, until the phases end, the limits are reached or the user stops.
+/// Trains `replicas`, which are equal and belong to a `crew`, until the phases end, the limits are reached or the user stops.
 ///
 /// `saved` is the checkpoint to go on from.
 ///
@@ -146,10 +149,10 @@ impl Measures {
 pub(crate) fn run<S: Subject>(
     subject: &S,
     course: &Course<'_>,
+    crew: &Crew,
     replicas: &mut [S::Network],
     mut optimizer: AdamW,
     batches: &Receiver<Result<S::Prepared, EngineError>>,
-    training: &Device,
     out: &Path,
     limits: &Limits<'_>,
     progress: &mut dyn FnMut(&Progress),
@@ -177,20 +180,17 @@ pub(crate) fn run<S: Subject>(
             },
         };
         let parts = parallel::parts(pictures, replicas.len());
-        let (rows, results) = parallel::update(
-            replicas,
-            course.optimizer.precision,
-            &parts,
-            |network, part| {
-                optimizer.copy_to(network, training);
-                let (rows, measures) = subject.learn(network, &prepared, part.clone())?;
-                if let Some(scale) = measures.wrong() {
-                    let what = format!("loss of step {}{scale}", number + 1);
-                    return Err(not_finite(part, &what));
-                }
-                Ok((rows, measures))
-            },
-        )?;
+        let precision = course.optimizer.precision;
+        let (rows, results) = crew.update(replicas, precision, &parts, |network, part| {
+            let device = subject.device_of(network).clone();
+            optimizer.copy_to(network, &device);
+            let (rows, measures) = subject.learn(network, &prepared, part.clone())?;
+            if let Some(scale) = measures.wrong() {
+                let what = format!("loss of step {}{scale}", number + 1);
+                return Err(not_finite(part, &what));
+            }
+            Ok((rows, measures))
+        })?;
         let Some(norm) = optimizer.update(&rows, place.learning_rate) else {
             let what = format!("gradient of step {}", number + 1);
             return Err(not_finite(0..pictures, &what));

@@ -7,9 +7,12 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::config::{Phase, place_of};
 use crate::api::{EngineError, Rgb8Image};
-use crate::postcards::{Caption, Inks, Postcard, paint_in, scribble};
+use crate::postcards::{Caption, Inks, Postcard, Sky, grade, paint_in, scribble};
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
+
+/// Postcards that are looked at for one with stars.
+const MOST_TRIED: u64 = 100;
 
 /// Pictures of one size with their captions.
 pub struct Batch {
@@ -29,7 +32,7 @@ pub struct Batch {
     pub cards: Vec<Postcard>,
     /// The number each picture was painted from.
     pub card_seeds: Vec<u64>,
-    /// Whether a picture is all that its number says: not in other colours, not scribbled on.
+    /// Whether a picture is all that its number says: in its own colours, not scribbled on.
     pub plain: Vec<bool>,
 }
 
@@ -80,12 +83,19 @@ pub fn make_batch(
         plain: Vec::new(),
     };
     for index in 0..place.phase.batch as u64 {
-        let mut card_seed = stream.bits(16 + index);
-        if pool > 0 {
-            card_seed %= pool;
+        let free = Stream::new(seed ^ 0xC010, step << 16 | index);
+        let first_seed = stream.bits(16 + index);
+        let numbered = |next: u64| {
+            let number = first_seed.wrapping_add(next);
+            if pool > 0 { number % pool } else { number }
+        };
+        let mut card_seed = numbered(0);
+        if free.uniform(5) < f64::from(place.phase.starry) {
+            let mut others = (0..MOST_TRIED).map(numbered);
+            let starry = others.find(|&number| world(number).sky == Sky::Starry);
+            card_seed = starry.unwrap_or(card_seed);
         }
         let card = world(card_seed);
-        let free = Stream::new(seed ^ 0xC010, step << 16 | index);
         let recoloured = finishing || free.uniform(0) < f64::from(place.phase.recolour);
         let inks = if recoloured {
             Inks::any(&card, free.bits(1))
@@ -97,7 +107,11 @@ pub fn make_batch(
         if scribbled {
             image = scribble(&image, free.bits(3));
         }
-        batch.plain.push(!recoloured && !scribbled);
+        let graded = free.uniform(6) < f64::from(place.phase.grade);
+        if graded {
+            image = grade(&image, free.bits(7));
+        }
+        batch.plain.push(!recoloured && !scribbled && !graded);
         batch.images.push(image);
         let words = stream.bits(1 << 20 | index);
         let contradicted = free.uniform(4) < f64::from(place.phase.contradict);
@@ -147,4 +161,47 @@ pub fn start<T: Send + 'static>(
         })
         .map_err(|error| failed(&error))?;
     Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::make_batch;
+    use crate::postcards::{Postcard, Sky, paint};
+    use crate::train::config::Phase;
+
+    fn phase(starry: f32) -> Phase {
+        let text = format!(
+            r#"{{"steps": 4, "batch": 16, "scale_count": 3, "ratios": [1.0], "learning_rate": [0.1, 0.1], "starry": {starry}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Starry nights are as frequent as asked, and a card is still what its number says.
+    #[test]
+    fn more_nights_are_starry_when_asked() {
+        let count = |starry: f32, pool: u64| {
+            let phases = [phase(starry)];
+            let batches = (0..4).map(|step| {
+                make_batch(5, step, &phases, pool, Postcard::learned)
+                    .unwrap()
+                    .unwrap()
+            });
+            let mut starred = 0;
+            for batch in batches {
+                let (width, height) = batch.schedule.size_px();
+                for ((card, seed), image) in
+                    batch.cards.iter().zip(&batch.card_seeds).zip(&batch.images)
+                {
+                    assert_eq!(*card, Postcard::learned(*seed));
+                    assert!(pool == 0 || *seed < pool);
+                    assert_eq!(*image, paint(card, *seed, width, height));
+                    starred += usize::from(card.sky == Sky::Starry);
+                }
+            }
+            starred
+        };
+        assert!(count(0.0, 0) < 20);
+        assert!((30..56).contains(&count(0.6, 0)));
+        assert!((30..56).contains(&count(0.6, 200)));
+    }
 }

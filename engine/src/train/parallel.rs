@@ -1,9 +1,12 @@
-//! One update computed by several threads, each with a part of the batch.
+//! One update computed by several workers, each with a part of the batch.
 //!
 //! The processor's backend runs most element-wise operations on one core, so a
-//! thread per core, each with its own copy of the network and its own graph,
-//! keeps all of them busy. Parts and the order of their sum are fixed: the
-//! result depends on the number of workers but not on timing.
+//! worker per core, each with its own copy of the network and its own graph,
+//! keeps all of them busy; of several graphics cards each has a worker. Parts and
+//! the order of their sum are fixed: the result depends on the number of workers
+//! but not on timing.
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::optimizer::Rows;
 use crate::api::EngineError;
@@ -18,56 +21,95 @@ pub fn parts(count: usize, workers: usize) -> Vec<std::ops::Range<usize>> {
         .collect()
 }
 
-/// Runs `work` on every part with a network of its own; gradients are averaged by part length.
-///
-/// # Errors
-/// The first error of a worker, in the order of parts.
-pub fn update<N: Send, R: Send>(
-    replicas: &mut [N],
-    precision: Precision,
-    parts: &[std::ops::Range<usize>],
-    work: impl Fn(&mut N, std::ops::Range<usize>) -> Result<(Rows, R), EngineError> + Sync,
-) -> Result<(Rows, Vec<R>), EngineError> {
-    let total: usize = parts.iter().map(ExactSizeIterator::len).sum();
-    let work = &work;
-    if let ([network], [part]) = (&mut *replicas, parts) {
-        // A graphics card gives every thread a queue and memory of its own.
-        let (rows, result) = with_precision(precision, || work(network, part.clone()))?;
-        return Ok((rows, vec![result]));
+/// The threads of a run's workers, which stay from update to update. `None` is the caller's own thread.
+pub struct Crew(Vec<Option<ThreadPool>>);
+
+impl Crew {
+    /// `count` workers that share the processor: each keeps within its own cores.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] when the system gives no more threads.
+    pub fn sharing(count: usize) -> Result<Self, EngineError> {
+        if count < 2 {
+            return Ok(Self(vec![None]));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (cores / count).max(1);
+        let pools = (0..count).map(|_| pool(threads).map(Some));
+        Ok(Self(pools.collect::<Result<_, _>>()?))
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = (cores / parts.len().max(1)).max(1);
-    let done: Vec<Result<(Rows, R), EngineError>> = std::thread::scope(|scope| {
-        let handles: Vec<_> = replicas
-            .iter_mut()
-            .zip(parts)
-            .map(|(network, part)| {
-                let part = part.clone();
-                let run = move || {
-                    // Operations that share their work stay within the worker's own cores.
-                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                    let pool = pool.map_err(|error| {
-                        EngineError::internal(format!("starting a trainer: {error}"))
-                    })?;
-                    pool.install(|| with_precision(precision, || work(network, part)))
-                };
-                std::thread::Builder::new()
-                    .name("trainer".to_owned())
-                    .spawn_scoped(scope, run)
-            })
-            .collect();
-        handles
-            .into_iter()
-            .map(|handle| {
-                let handle = handle.map_err(|error| {
-                    EngineError::internal(format!("starting a trainer: {error}"))
-                })?;
+
+    /// `count` workers with a device of their own each. A graphics card gives every thread a queue and memory of its own,
+    /// so the first is the caller, who draws on that card as well.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] when the system gives no more threads.
+    pub fn apart(count: usize) -> Result<Self, EngineError> {
+        let others = (1..count).map(|_| pool(1).map(Some));
+        let all = std::iter::once(Ok(None)).chain(others);
+        Ok(Self(all.collect::<Result<_, _>>()?))
+    }
+
+    /// Runs `work` on every part with a network of its own; gradients are averaged by part length.
+    ///
+    /// # Errors
+    /// The first error of a worker, in the order of parts.
+    pub fn update<N: Send, R: Send>(
+        &self,
+        replicas: &mut [N],
+        precision: Precision,
+        parts: &[std::ops::Range<usize>],
+        work: impl Fn(&mut N, std::ops::Range<usize>) -> Result<(Rows, R), EngineError> + Sync,
+    ) -> Result<(Rows, Vec<R>), EngineError> {
+        let one = |pool: &Option<ThreadPool>, network: &mut N, part: std::ops::Range<usize>| {
+            let run = || with_precision(precision, || work(network, part));
+            match pool {
+                Some(pool) => pool.install(run),
+                None => run(),
+            }
+        };
+        let one = &one;
+        let mut workers = self.0.iter().zip(replicas).zip(parts);
+        let Some(((own, network), part)) = workers.next() else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let done: Vec<Result<(Rows, R), EngineError>> = std::thread::scope(|scope| {
+            let handles: Vec<_> = workers
+                .map(|((pool, network), part)| {
+                    let part = part.clone();
+                    std::thread::Builder::new()
+                        .name("trainer".to_owned())
+                        .spawn_scoped(scope, move || one(pool, network, part))
+                })
+                .collect();
+            let mut done = vec![one(own, network, part.clone())];
+            done.extend(handles.into_iter().map(|handle| {
+                let handle = handle.map_err(|error| starting(&error))?;
                 handle
                     .join()
                     .map_err(|_panic| EngineError::internal("a trainer thread fell over"))?
-            })
-            .collect()
-    });
+            }));
+            done
+        });
+        mean(done, parts)
+    }
+}
+
+fn pool(threads: usize) -> Result<ThreadPool, EngineError> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|error| starting(&error))
+}
+
+fn starting(error: &dyn std::error::Error) -> EngineError {
+    EngineError::internal(format!("starting a trainer: {error}"))
+}
+
+/// Gradients averaged by the lengths of parts, and what else was found.
+fn mean<R>(
+    done: Vec<Result<(Rows, R), EngineError>>,
+    parts: &[std::ops::Range<usize>],
+) -> Result<(Rows, Vec<R>), EngineError> {
+    let total: usize = parts.iter().map(ExactSizeIterator::len).sum();
     let mut sum: Rows = Vec::new();
     let mut results = Vec::new();
     for (one, part) in done.into_iter().zip(parts) {
@@ -119,9 +161,12 @@ mod tests {
             let mean = values[part.clone()].iter().sum::<f32>() / part.len() as f32;
             Ok((vec![Some(vec![mean]), None], part.len()))
         };
-        let (rows, lens) = update(&mut [(), ()], Precision::Single, &parts(3, 2), work).unwrap();
-        assert!((rows[0].as_ref().unwrap()[0] - 3.0).abs() < 1e-6);
-        assert_eq!(rows[1], None);
-        assert_eq!(lens, vec![1, 2]);
+        for crew in [Crew::sharing(2).unwrap(), Crew::apart(2).unwrap()] {
+            let done = crew.update(&mut [(), ()], Precision::Single, &parts(3, 2), work);
+            let (rows, lens) = done.unwrap();
+            assert!((rows[0].as_ref().unwrap()[0] - 3.0).abs() < 1e-6);
+            assert_eq!(rows[1], None);
+            assert_eq!(lens, vec![1, 2]);
+        }
     }
 }

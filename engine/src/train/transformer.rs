@@ -10,11 +10,12 @@ use super::config::{Phase, TransformerLossConfig};
 use super::course::{self, Course, Measures, Subject};
 use super::feed::{self, Batch};
 use super::optimizer::{AdamW, AdamWConfig, Rows, gradient_rows};
+use super::parallel::Crew;
 use super::report::write_sheet;
 use super::self_correction::Lesson;
 use super::teacher::{FeatureCache, Teacher};
 use super::text_probe::TextProbe;
-use super::transformer_loss::{BitLoss, bit_loss};
+use super::transformer_loss::{BitLoss, bit_loss, star_weights};
 use super::{Limits, Progress};
 use crate::api::{EngineError, GenerateSpec};
 use crate::generate::Bundle;
@@ -217,10 +218,10 @@ pub fn run(
     let optimizer = course::run(
         &subject,
         &course,
+        &Crew::sharing(replicas.len())?,
         &mut replicas,
         optimizer,
         &batches,
-        &training,
         out,
         limits,
         progress,
@@ -254,6 +255,10 @@ impl Subject for Drawer<'_> {
         format!("{:?}", &batch.card_seeds[part])
     }
 
+    fn device_of<'a>(&'a self, _network: &'a Learner) -> &'a Device {
+        self.training
+    }
+
     fn learn(
         &self,
         learner: &mut Learner,
@@ -261,14 +266,19 @@ impl Subject for Drawer<'_> {
         part: Range<usize>,
     ) -> Result<(Rows, Measures), EngineError> {
         let (run, lessons) = (self.run, &lessons[part.clone()]);
-        let text = encode_captions(run, self.tokenizer, learner, batch, part)?;
+        let text = encode_captions(run, self.tokenizer, learner, batch, part.clone())?;
         let condition = learner.transformer.condition(text.padded, &text.lens);
         let inputs = input_tensor(lessons, run.transformer.token_bits(), self.training);
         let logits = learner
             .transformer
             .forward_all(&condition, inputs, &batch.learned);
         let loss = bit_loss(logits, lessons);
-        let total = loss.total(&batch.learned, run.loss.reweight_by_scale, batch.given);
+        let weights = star_weights(batch, part, run.loss.stars, self.training);
+        let counted = BitLoss {
+            per_bit: loss.per_bit.clone() * weights,
+            right: loss.right.clone(),
+        };
+        let total = counted.total(&batch.learned, run.loss.reweight_by_scale, batch.given);
         let measures = Measures {
             loss: total.clone().into_scalar(),
             mean_square: None,

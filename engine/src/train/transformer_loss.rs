@@ -1,9 +1,16 @@
 //! The transformer's training signal: cross entropy of every bit (spec section 8.2).
 
-use burn::tensor::{Tensor, TensorData};
+use std::ops::Range;
 
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::feed::Batch;
 use super::self_correction::{Lesson, token_weights};
+use crate::postcards::{Time, star_cells};
 use crate::schedule::ScaleSchedule;
+
+/// Last scales in which stars count more.
+const STAR_SCALES: usize = 3;
 
 /// Logits and labels of a batch as differences and signs.
 pub struct BitLoss {
@@ -63,5 +70,74 @@ impl BitLoss {
                 own.mean().into_scalar()
             })
             .collect()
+    }
+}
+
+/// What every token of a batch's part counts, `[B, L, 1]`: those where stars are, or could be, `more` than others.
+pub(super) fn star_weights(
+    batch: &Batch,
+    part: Range<usize>,
+    more: f32,
+    device: &Device,
+) -> Tensor<3> {
+    let scales = &batch.learned.scales;
+    let all = batch.schedule.scales.len();
+    let night: Vec<f32> = scales
+        .iter()
+        .enumerate()
+        .flat_map(|(index, scale)| {
+            let more = if index + STAR_SCALES >= all {
+                more
+            } else {
+                0.0
+            };
+            let cells = star_cells(scale.w, scale.h);
+            cells
+                .into_iter()
+                .map(move |star| 1.0 + if star { more } else { 0.0 })
+        })
+        .collect();
+    let mut weights = Vec::with_capacity(part.len() * night.len());
+    for card in &batch.cards[part.clone()] {
+        match card.time {
+            Time::Night => weights.extend_from_slice(&night),
+            _ => weights.resize(weights.len() + night.len(), 1.0),
+        }
+    }
+    let shape = [part.len(), night.len(), 1];
+    Tensor::from_data(TensorData::new(weights, shape), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::star_weights;
+    use crate::postcards::{Postcard, Time};
+    use crate::train::config::Phase;
+    use crate::train::feed::make_batch;
+
+    /// Only at night, only where stars are, only in the last scales.
+    #[test]
+    fn stars_count_more() {
+        let text = r#"{"steps": 1, "batch": 12, "scale_count": 5, "ratios": [1.0], "learning_rate": [0.1, 0.1], "starry": 0.5}"#;
+        let phase: Phase = serde_json::from_str(text).unwrap();
+        let batch = make_batch(3, 0, &[phase], 0, Postcard::learned)
+            .unwrap()
+            .unwrap();
+        let device = burn::tensor::Device::flex();
+        let values = |more: f32| {
+            let weights = star_weights(&batch, 2..12, more, &device);
+            assert_eq!(weights.dims(), [10, 1 + 4 + 16 + 36 + 64, 1]);
+            weights.try_into_vec_as::<f32>().unwrap()
+        };
+        assert!(values(0.0).iter().all(|&value| value == 1.0));
+        let mut nights = 0;
+        for (card, row) in batch.cards[2..].iter().zip(values(4.0).chunks_exact(121)) {
+            let starred = row.iter().filter(|&&value| value == 5.0).count();
+            assert!(row.iter().all(|value| [1.0, 5.0].contains(value)));
+            assert!(row[..5].iter().all(|&value| value == 1.0));
+            nights += usize::from(card.time == Time::Night);
+            assert_eq!(starred > 20, card.time == Time::Night, "{starred}");
+        }
+        assert!((3..10).contains(&nights));
     }
 }

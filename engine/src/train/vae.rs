@@ -10,8 +10,9 @@ use super::config::{Phase, VaeLossConfig};
 use super::course::{self, Course, Measures, Subject};
 use super::feed::{self, Batch};
 use super::optimizer::{AdamW, AdamWConfig, Rows, gradient_rows};
+use super::parallel::Crew;
 use super::report::write_sheet;
-use super::vae_loss::vae_loss;
+use super::vae_loss::{Before, vae_loss};
 use super::{Limits, Progress};
 use crate::api::{EngineError, Rgb8Image};
 use crate::postcards::{Postcard, Split, paint};
@@ -67,6 +68,10 @@ pub fn run(
         let file = WeightFile::open(start.join("vae.safetensors"))?;
         load_into(&mut vae, &file, &KeyMap::vae(), &training)?;
     }
+    let before = match run.start {
+        Some(start) if run.loss.keep > 0.0 => Some(super::open_vae(start, device)?),
+        _ => None,
+    };
     let mut optimizer = AdamW::new(&mut vae, run.optimizer.clone())?;
     let mut replicas: Vec<Vae> = (0..run.optimizer.workers.max(1))
         .map(|_| vae.clone())
@@ -85,6 +90,7 @@ pub fn run(
         run,
         device,
         training: &training,
+        before,
         out,
     };
     let course = Course {
@@ -98,10 +104,10 @@ pub fn run(
     let optimizer = course::run(
         &subject,
         &course,
+        &Crew::sharing(replicas.len())?,
         &mut replicas,
         optimizer,
         &batches,
-        &training,
         out,
         limits,
         progress,
@@ -120,6 +126,8 @@ struct Tokenizer<'a> {
     run: &'a VaeRun<'a>,
     device: &'a Device,
     training: &'a Device,
+    /// The tokenizer that the run started from, where features of plain postcards are to stay.
+    before: Option<Vae>,
     out: &'a Path,
 }
 
@@ -135,6 +143,10 @@ impl Subject for Tokenizer<'_> {
         format!("{:?}", &batch.card_seeds[part])
     }
 
+    fn device_of<'a>(&'a self, _network: &'a Vae) -> &'a Device {
+        self.training
+    }
+
     fn learn(
         &self,
         vae: &mut Vae,
@@ -143,8 +155,20 @@ impl Subject for Tokenizer<'_> {
     ) -> Result<(Rows, Measures), EngineError> {
         let (run, scales) = (self.run, &batch.schedule.scales);
         let kept = kept_scales(run.seed, batch.step, scales, run.loss.scale_drop);
-        let pixels = pixels_from_images(&batch.images[part], self.training);
-        let loss = vae_loss(vae, pixels, scales, &kept, run.loss);
+        let pixels = pixels_from_images(&batch.images[part.clone()], self.training);
+        let before = self.before.as_ref().map(|before| {
+            let images = &batch.images[part.clone()];
+            let counts = batch.plain[part.clone()].iter();
+            let counts: Vec<f32> = counts.map(|&plain| f32::from(u8::from(plain))).collect();
+            let counts = TensorData::new(counts, [part.len(), 1, 1, 1]);
+            Before {
+                features: before
+                    .encode(pixels_from_images(images, self.device))
+                    .autodiff(),
+                counts: Tensor::from_data(counts, self.training),
+            }
+        });
+        let loss = vae_loss(vae, pixels, scales, &kept, before, run.loss);
         let measures = Measures {
             loss: loss.total.clone().into_scalar(),
             mean_square: Some(loss.mean_square.into_scalar()),

@@ -152,15 +152,28 @@ fn detail_weight(pixels: &Tensor<4>, detail: f32) -> Tensor<4> {
     apart * detail + 1.0
 }
 
+/// Features that some pictures of a batch shall keep.
+pub struct Before {
+    /// Of all pictures, `[B, d, h, w]`.
+    pub features: Tensor<4>,
+    /// 1 for pictures that shall keep theirs, 0 for others, `[B, 1, 1, 1]`.
+    pub counts: Tensor<4>,
+}
+
 /// The loss of one batch of pixels `[B, 3, H, W]` in [-1, 1].
 pub fn vae_loss(
     vae: &Vae,
     pixels: Tensor<4>,
     scales: &[Scale],
     kept: &[bool],
+    before: Option<Before>,
     config: &VaeLossConfig,
 ) -> VaeLoss {
     let features = vae.encode(pixels.clone());
+    let moved = before.map(|before| {
+        let apart = features.clone() - before.features;
+        (apart.square() * before.counts).mean() * config.keep
+    });
     let features = if config.decoder_only {
         features.detach()
     } else {
@@ -183,5 +196,8 @@ pub fn vae_loss(
         total = total + (down.abs().mean() + right.abs().mean()) * config.gradient;
     }
     total = total + quantised.commitment * config.commitment + quantised.entropy * config.entropy;
+    if let Some(moved) = moved {
+        total = total + moved;
+    }
     VaeLoss { total, mean_square }
 }

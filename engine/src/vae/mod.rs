@@ -18,6 +18,7 @@ pub use encoder::Encoder;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::api::{EngineError, Rgb8Image};
+use crate::read_back::read_back;
 use crate::schedule::Scale;
 use crate::weights::{Network, Slots};
 
@@ -108,10 +109,7 @@ impl Vae {
         let latents = Tensor::from_data(TensorData::new(latents.to_vec(), shape), &self.device);
         let pixels = self.decode(latents);
         let [_, _, h, w] = pixels.dims();
-        let values = pixels
-            .try_into_vec_as::<f32>()
-            .map_err(|error| EngineError::internal(format!("decoding: {error}")))?;
-        image_from_pixels(&values, w, h)
+        image_from_pixels(&read_back(pixels, "decoding")?, w, h)
     }
 
     /// Pixels of a picture in [-1, 1], `[1, 3, H, W]`.
