@@ -20,6 +20,8 @@ pub struct Windmill {
 }
 
 const SAILS: [f32; 3] = [130.0, 62.0, 28.0];
+/// How far the colour of a sail may be from that, in steps of a channel: from dark brown to orange brown.
+const SAIL_REACH: f32 = 90.0;
 const HEIGHT: f32 = 0.30;
 const SAIL: f32 = 0.17;
 
@@ -173,7 +175,7 @@ pub fn read(image: &Rgb8Image) -> Option<(Colour, Place)> {
                         };
                         if what == Part::Sail {
                             sail_count += 1.0;
-                            sails += f32::from(u8::from(distance(seen, SAILS) < 60.0));
+                            sails += f32::from(u8::from(distance(seen, SAILS) < SAIL_REACH));
                         } else {
                             tower_count += 1.0;
                             for (tower, colour) in towers.iter_mut().zip(Colour::OF_THINGS) {
