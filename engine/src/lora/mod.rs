@@ -399,7 +399,7 @@ impl Tuned {
             return Err(EngineError::BadSetting {
                 what: "the list of layers",
                 value: format!("{layers:?}"),
-                advice: "Name parts of layers: sa., ca., ffn. or all of them.".to_owned(),
+                advice: "Name parts of layers: sa., ca., ffn., head or several of them.".to_owned(),
             });
         }
         Ok(Self { transformer })
