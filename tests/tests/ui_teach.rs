@@ -101,13 +101,20 @@ fn what_is_set_is_what_is_taught() {
     desk.harness.run();
     // It begins as Subject.
     desk.click("More");
-    for text in ["Alpha", "Layers", "Views", "Captions left out"] {
+    for text in [
+        "Alpha",
+        "Layers",
+        "Views",
+        "Captions left out",
+        "Parts left out",
+    ] {
         desk.assert_sees(text);
     }
     desk.click("Self");
     desk.click("Text");
     desk.click("FFN");
     desk.click("Text");
+    desk.click("Last");
     // Another size is looked at anew.
     desk.click("Size of the pictures");
     desk.click("96×96");
@@ -131,7 +138,7 @@ fn what_is_set_is_what_is_taught() {
     let Task::Tune(wish) = task else {
         panic!("{task:?}")
     };
-    assert_eq!(wish.layers, ["ca.", "ffn."]);
+    assert_eq!(wish.layers, ["ca.", "ffn.", "head"]);
     assert_eq!((wish.rank, wish.batch, wish.alpha), (48, 12, None));
     assert_eq!((wish.views, wish.caption_drop), (4, 0.0));
     assert_eq!((wish.scale_count, wish.flip_scales), (Some(6), 13));
