@@ -6,7 +6,7 @@
 use crate::api::{EngineError, Keeping, MemoryNeed, Storage, WeightStorage};
 use crate::device::OpenDevice;
 use crate::kernels;
-use crate::model::{MOST_SCORES, ModelConfig, Transformer, by_block};
+use crate::model::{MOST_SCORES, ModelConfig, Transformer, by_block, head_groups};
 use crate::schedule::{Scale, ScaleSchedule};
 use crate::text::{T5Config, T5Encoder};
 use crate::vae::{Vae, VaeConfig};
@@ -135,22 +135,24 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     } else {
         (rows, 0)
     };
-    let scores =
-        (at_once * config.heads as u64 * last * all).min(limit.min(MOST_SCORES as u64)) * 3;
+    let groups = head_groups(config.heads, job.keeping.cache) as u64;
+    let heads = config.heads as u64 / groups;
+    let scores = (at_once * heads * last * all).min(limit.min(MOST_SCORES as u64)) * 3;
+    let seen = all.div_ceil(groups); // keys and values of the heads that are looked at, as if of all heads
     let inner = (at_once * last * hidden).min(limit);
     // Shaders take heads that divide into 32s; they make no tables of scores.
     let tiled = job.work == Work::Shaders && config.head_width().is_multiple_of(32);
     let (attention, forward) = match job.work {
         Work::Processor => (
-            at_once * (4 * all + 20 * last) * width,
+            at_once * (4 * seen + 20 * last) * width,
             at_once * last * 4 * width + inner * 3,
         ),
         Work::Shaders if tiled => (
-            at_once * (3 * all + 9 * last) * width,
+            at_once * (3 * seen + 9 * last) * width,
             at_once * last * 2 * width + inner * 2,
         ),
         Work::Shaders | Work::Tensors => (
-            at_once * (4 * all + 20 * last) * width + scores,
+            at_once * (4 * seen + 20 * last) * width + scores,
             at_once * last * 4 * width + inner * 3,
         ),
     };

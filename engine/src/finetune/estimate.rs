@@ -184,8 +184,8 @@ pub(super) fn random_batch(
         phases: config.phases(schedule.scales.len()),
         d: sizes.codebook_dim,
         patchify: sizes.patchify,
-        own: vec![example],
-        prior: Vec::new(),
+        own: vec![example.clone()],
+        prior: vec![example],
         config: config.clone(),
     };
     teacher
@@ -206,6 +206,7 @@ fn measure(
 ) -> Result<f32, EngineError> {
     let config = FinetuneConfig {
         batch: fit.batch.min(workers(config, device)),
+        prior: 0.0,
         ..config.clone()
     };
     let training = device.device.clone().autodiff();

@@ -340,7 +340,7 @@ impl<'a> World<'a> {
                     self.texts(&captions, true)?,
                     dropped,
                     part.start as u64,
-                    CAPTIONS_DROPPED,
+                    |_| CAPTIONS_DROPPED,
                 );
                 let loss = self.loss_of(pupil, &text, &lessons, &training);
                 let value: f32 = loss.clone().into_scalar();

@@ -280,7 +280,6 @@ impl SelfAttention {
         look: Look<'_>,
         max_elements: usize,
     ) -> Tensor<3> {
-        let batch = x.dims()[0];
         let [query, key, value] = self.turned(x, rope, max_elements);
         match look {
             Look::Own(mask) => {
@@ -288,34 +287,57 @@ impl SelfAttention {
                 mix(query, key, value, count, Some(mask), max_elements)
             }
             Look::Cache(cache, mask) => {
-                cache.push(key, value);
-                // Whole batches when their keys fit the device, else row by row.
-                let row = self.width * cache.places();
-                let rows = (max_elements / row.max(1)).clamp(1, batch);
+                let groups = cache.groups();
+                if groups.is_empty() {
+                    return look_back([query, key, value], cache, mask, max_elements);
+                }
+                let heads = self.heads / groups.len();
                 let mut mixed = Vec::new();
-                let mut start = 0;
-                while start < batch {
-                    let count = rows.min(batch - start);
-                    let seen = cache.rows(start, count);
-                    let query = query.clone().narrow(0, start, count);
-                    let own = mix(
-                        query,
-                        seen.keys,
-                        seen.values,
-                        seen.count,
-                        mask,
-                        max_elements,
-                    );
-                    mixed.push(own);
-                    start += count;
+                for (index, cache) in groups.iter_mut().enumerate() {
+                    let own =
+                        [&query, &key, &value].map(|t| t.clone().narrow(1, index * heads, heads));
+                    mixed.push(look_back(own, cache, mask, max_elements));
                 }
-                if mixed.len() == 1 {
-                    mixed.remove(0)
-                } else {
-                    Tensor::cat(mixed, 0)
-                }
+                Tensor::cat(mixed, 2)
             }
         }
+    }
+}
+
+/// Adds keys and values to `cache`, each `[B, N, L, D]` as the queries are, and mixes what the queries see there:
+/// `[B, L, C]`.
+fn look_back(
+    [query, key, value]: [Tensor<4>; 3],
+    cache: &mut KvCache,
+    mask: Option<&Mask>,
+    max_elements: usize,
+) -> Tensor<3> {
+    let [batch, heads, _, width] = query.dims();
+    cache.push(key, value);
+    // Whole batches when their keys fit the device, else row by row.
+    let row = heads * width * cache.places();
+    let rows = (max_elements / row.max(1)).clamp(1, batch);
+    let mut mixed = Vec::new();
+    let mut start = 0;
+    while start < batch {
+        let count = rows.min(batch - start);
+        let seen = cache.rows(start, count);
+        let query = query.clone().narrow(0, start, count);
+        let own = mix(
+            query,
+            seen.keys,
+            seen.values,
+            seen.count,
+            mask,
+            max_elements,
+        );
+        mixed.push(own);
+        start += count;
+    }
+    if mixed.len() == 1 {
+        mixed.remove(0)
+    } else {
+        Tensor::cat(mixed, 0)
     }
 }
 

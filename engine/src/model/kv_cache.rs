@@ -22,6 +22,25 @@ pub struct KvCache {
     storage: Storage,
     /// A cache for each row, where rows are computed one by one.
     rows: Vec<Self>,
+    /// A cache for each group of heads, where these are looked at one by one, and how many there shall be.
+    groups: Vec<Self>,
+    group_count: usize,
+}
+
+/// Most groups of heads.
+const MOST_GROUPS: usize = 5;
+
+/// In how many groups of equal size `heads` heads are looked at: one by one in eight bits, as keys and values are widened
+/// for a look, and those of all heads together take the most memory of a block.
+pub const fn head_groups(heads: usize, storage: Storage) -> usize {
+    let mut groups = match storage {
+        Storage::Eight => MOST_GROUPS,
+        Storage::Single | Storage::Half => 1,
+    };
+    while !heads.is_multiple_of(groups) {
+        groups -= 1;
+    }
+    groups
 }
 
 /// Keys and values of some rows in f32, `[B, N, S', D]`, of which the first `count` places are there.
@@ -45,11 +64,29 @@ impl KvCache {
 
     /// The cache of row `index` of `count` alone; either all rows are together or all are alone.
     pub(super) fn row(&mut self, index: usize, count: usize) -> &mut Self {
-        while self.rows.len() < count {
-            let row = Self::new(self.storage, self.capacity, self.max_elements);
-            self.rows.push(row);
-        }
+        let row = self.empty().in_groups(self.group_count);
+        let more = count.saturating_sub(self.rows.len());
+        self.rows.extend(std::iter::repeat_n(row, more));
         &mut self.rows[index]
+    }
+
+    /// The same, looked at in `count` groups of heads.
+    pub(super) fn in_groups(mut self, count: usize) -> Self {
+        self.group_count = count;
+        self
+    }
+
+    /// The caches of groups of heads; none where all heads are together.
+    pub(super) fn groups(&mut self) -> &mut [Self] {
+        if self.groups.is_empty() && self.group_count > 1 {
+            self.groups = vec![self.empty(); self.group_count];
+        }
+        &mut self.groups
+    }
+
+    /// Another one that keeps as this one does.
+    fn empty(&self) -> Self {
+        Self::new(self.storage, self.capacity, self.max_elements)
     }
 
     /// Adds the keys and values of one scale, or of some that pass together.
@@ -87,6 +124,9 @@ impl KvCache {
             stored(rows, self.storage)
         };
         self.rows.truncate(count);
+        self.groups
+            .iter_mut()
+            .for_each(|group| group.keep_rows(count));
         self.room = self.room.take().map(|room| room.map(first));
         let beside = std::mem::take(&mut self.beside).into_iter();
         self.beside = beside.map(|parts| parts.map(first)).collect();
@@ -142,7 +182,7 @@ impl KvCache {
 
 #[cfg(test)]
 mod tests {
-    use super::KvCache;
+    use super::{KvCache, head_groups};
     use crate::api::Storage;
     use crate::model::{Look, ModelConfig, Rope, Transformer};
     use crate::random::Stream;
@@ -189,7 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn rows_alone_are_rows_together() {
+    fn heads_fall_into_groups_of_one_size() {
+        let groups = |heads| head_groups(heads, Storage::Eight);
+        let heads = [1, 5, 6, 7, 8, 16, 28];
+        assert_eq!(heads.map(groups), [1, 5, 3, 1, 4, 4, 4]);
+        assert_eq!(head_groups(16, Storage::Half), 1);
+    }
+
+    #[test]
+    fn rows_and_groups_of_heads_alone_are_all_together() {
         let device = Device::flex();
         let config = ModelConfig {
             depth: 2,
@@ -212,9 +260,10 @@ mod tests {
         };
         let schedule = ScaleSchedule::nearest(1.0, 3).unwrap();
         let condition = transformer.condition(values([3, 5, 128], 1), &[5, 2, 4]);
-        let mut drawn = [false, true].map(|alone| {
+        let mut drawn = [(false, 1), (true, 1), (false, 4), (true, 2)].map(|(alone, groups)| {
             transformer.rows_alone = alone;
-            let mut caches = transformer.caches(5);
+            let caches = transformer.caches(5).into_iter();
+            let mut caches: Vec<_> = caches.map(|cache| cache.in_groups(groups)).collect();
             let mut all = Vec::new();
             for (index, scale) in schedule.scales.iter().enumerate() {
                 // Guidance ends scale by scale, until one row is left.
@@ -233,7 +282,9 @@ mod tests {
             all
         });
         assert!(drawn[0].iter().any(|value| value.abs() > 0.1));
-        let alone = std::mem::take(&mut drawn[1]);
-        assert_eq!(drawn[0], alone);
+        let together = std::mem::take(&mut drawn[0]);
+        for others in &drawn[1..] {
+            assert_eq!(&together, others);
+        }
     }
 }

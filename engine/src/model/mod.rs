@@ -16,6 +16,6 @@ pub use attention::{Look, Mask, attend};
 pub(crate) use attention::{MOST_SCORES, mix, split_and_turn, split_heads};
 pub use by_block::LowRankGradients;
 pub use config::ModelConfig;
-pub use kv_cache::KvCache;
+pub use kv_cache::{KvCache, head_groups};
 pub use rope2d::{Rope, angles, stretched};
 pub use transformer::{Condition, Transformer};

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use super::attention::{Look, Mask, plain_deviation, plain_init};
 use super::block::{Ada, Block, BlockText, NORM_EPSILON};
 use super::config::{LEVEL_ROWS, ModelConfig};
-use super::kv_cache::KvCache;
+use super::kv_cache::{KvCache, head_groups};
 use super::rope2d::Rope;
 use super::text_attention::{TextKv, TextPool};
 use crate::api::Storage;
@@ -355,11 +355,13 @@ impl Transformer {
 
     /// An empty cache for every block, with room for `capacity` tokens of a row.
     pub fn caches(&self, capacity: usize) -> Vec<KvCache> {
-        vec![KvCache::new(self.cache, capacity, self.max_elements); self.blocks.len()]
+        let groups = head_groups(self.config.heads, self.cache);
+        let cache = KvCache::new(self.cache, capacity, self.max_elements).in_groups(groups);
+        vec![cache; self.blocks.len()]
     }
 
     /// How new caches keep keys and values. In eight bits, where memory counts most, blocks also take the rows of a
-    /// batch one by one from now on, to the same numbers.
+    /// batch, and their heads in groups, one by one from now on, to the same numbers.
     pub fn keep_cache(&mut self, storage: Storage) {
         self.cache = storage;
         self.rows_alone = storage == Storage::Eight;

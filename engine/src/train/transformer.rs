@@ -427,7 +427,7 @@ fn encode_captions(
         text,
         stream,
         first,
-        chance,
+        |_| chance,
     ))
 }
 
@@ -437,11 +437,11 @@ pub(crate) fn with_dropped(
     text: TextFeatures,
     stream: Stream,
     first: u64,
-    chance: f32,
+    chance: impl Fn(usize) -> f32,
 ) -> TextFeatures {
     let rows = text.lens.len();
-    let drop = |row: u64| stream.uniform(first + row) < f64::from(chance);
-    let dropped: Vec<f32> = (0..rows as u64)
+    let drop = |row: usize| stream.uniform(first + row as u64) < f64::from(chance(row));
+    let dropped: Vec<f32> = (0..rows)
         .map(|row| f32::from(u8::from(drop(row))))
         .collect();
     if dropped.iter().all(|&d| d == 0.0) {

@@ -22,28 +22,44 @@ pub struct BitLoss {
 
 /// Two-way cross entropy of `logits` `[B, L, 2 d']` against the labels of `lessons`.
 pub fn bit_loss(logits: Tensor<3>, lessons: &[Lesson]) -> BitLoss {
-    let device = logits.device();
+    let labels = labels(lessons, logits.dims(), &logits.device());
+    bit_loss_towards(logits, labels.clone(), labels)
+}
+
+/// Two-way cross entropy of `logits` `[B, L, 2 d']` against the chance of every bit to be 1, `[B, L, d']`; right are
+/// the bits of `labels`, alike.
+pub(crate) fn bit_loss_towards(
+    logits: Tensor<3>,
+    labels: Tensor<3>,
+    chances: Tensor<3>,
+) -> BitLoss {
+    let difference = differences(logits);
+    let likelier = difference.clone().detach().greater_scalar(0.0);
+    let right = likelier.equal(labels.greater_scalar(0.5)).float();
+    // -p log s(x) - (1 - p) log s(-x) with the sigmoid s, written so that neither side overflows.
+    let per_bit = difference.clone().neg().clamp_min(0.0)
+        + difference.clone() * chances.neg().add_scalar(1.0)
+        + difference.abs().neg().exp().add_scalar(1.0).log();
+    BitLoss { per_bit, right }
+}
+
+/// Of each bit, the logit of 1 less that of 0: `[B, L, 2 d']` to `[B, L, d']`.
+pub(crate) fn differences(logits: Tensor<3>) -> Tensor<3> {
     let [rows, tokens, twice] = logits.dims();
     let bits = twice / 2;
     let pairs = logits.reshape([rows, tokens, bits, 2]);
-    let difference =
-        (pairs.clone().narrow(3, 1, 1) - pairs.narrow(3, 0, 1)).reshape([rows, tokens, bits]);
-    let signs: Vec<f32> = lessons
-        .iter()
-        .flat_map(|lesson| {
-            lesson
-                .labels
-                .iter()
-                .map(|&bit| if bit == 0 { -1.0 } else { 1.0 })
-        })
-        .collect();
-    let signs = Tensor::from_data(TensorData::new(signs, [rows, tokens, bits]), &device);
-    let margin = difference * signs; // positive where right
-    let right = margin.clone().detach().greater_scalar(0.0).float();
-    // -log sigmoid(margin), written so that neither side overflows.
-    let per_bit =
-        margin.clone().neg().clamp_min(0.0) + margin.abs().neg().exp().add_scalar(1.0).log();
-    BitLoss { per_bit, right }
+    (pairs.clone().narrow(3, 1, 1) - pairs.narrow(3, 0, 1)).reshape([rows, tokens, bits])
+}
+
+/// Labels of `lessons` for logits of the shape `[B, L, 2 d']`, as 0 and 1.
+pub(crate) fn labels(
+    lessons: &[Lesson],
+    [rows, tokens, twice]: [usize; 3],
+    device: &Device,
+) -> Tensor<3> {
+    let bits = lessons.iter().flat_map(|lesson| &lesson.labels);
+    let values: Vec<f32> = bits.map(|&bit| if bit == 0 { 0.0 } else { 1.0 }).collect();
+    Tensor::from_data(TensorData::new(values, [rows, tokens, twice / 2]), device)
 }
 
 impl BitLoss {
