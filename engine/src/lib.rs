@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod bench;
+mod cloud;
 pub mod device;
 pub mod eval;
 pub mod finetune;

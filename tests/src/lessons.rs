@@ -31,9 +31,6 @@ pub fn starter() -> PathBuf {
 pub fn settings(text: Option<&str>) -> FinetuneConfig {
     let text = text.unwrap_or(include_str!("../examples/windmill_trial.json"));
     FinetuneConfig {
-        prior_prompts: (0..48)
-            .map(|seed| Caption::sample(&Postcard::sample(9000 + seed, Split::Train), seed).text)
-            .collect(),
         save_every: 10_000,
         ..serde_json::from_str(text).unwrap()
     }

@@ -285,6 +285,7 @@ pub fn model() -> ModelInfo {
         memory: vec![memory(); GRIDS.len()],
         keeping: Keeping::default(),
         example_prompts: vec!["purple mountains at sunset, a yellow sun on the left".to_owned()],
+        practice_prompts: Vec::new(),
     }
 }
 

@@ -62,6 +62,9 @@ pub(super) struct Args {
     /// Views of each picture, a little larger and cut to one side, that are learned beside it: 0 to 8.
     #[arg(long, value_name = "N")]
     views: Option<usize>,
+    /// Each picture is learned mirrored as well, with left and right changed in its caption; not for pictures with writing.
+    #[arg(long)]
+    mirror: bool,
     /// Chance that a part of a caption, between commas, is left out and the others change places, so that few pictures say more: 0 to 0.5.
     #[arg(long, value_name = "X")]
     drop_parts: Option<f32>,
@@ -77,6 +80,9 @@ pub(super) struct Args {
     /// Share of pictures that the model drew itself, so that it does not forget: 0 to 0.5.
     #[arg(long, value_name = "X")]
     prior: Option<f32>,
+    /// Those pictures take the colours of yours, so that a style is learned for more layouts than yours have.
+    #[arg(long)]
+    recolour_prior: bool,
     /// A text file with the prompts of those pictures, one per line.
     #[arg(long, value_name = "FILE")]
     prior_prompts: Option<PathBuf>,
@@ -119,6 +125,8 @@ fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
         views => views, flips => flip_strength, flip_scales => flip_scales, prior => prior,
         drop_parts => part_drop, seed => seed);
     config.alpha = args.alpha.or(config.alpha);
+    config.recolour_prior |= args.recolour_prior;
+    config.mirror |= args.mirror;
     config.scale_count = args.scales.or(config.scale_count);
     if let Some(path) = &args.prior_prompts {
         config.prior_prompts = places::prompts_in(path)?;

@@ -252,6 +252,11 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish, state: &UiState) {
             "Every picture is learned from so many more sides: a little larger, cut to one corner.",
             egui::DragValue::new(&mut wish.views).range(0..=16),
         );
+        ui.label("");
+        ui.checkbox(&mut wish.mirror, "Mirrored too").on_hover_text(
+            "Every picture is learned mirrored as well, with left and right changed in its caption; not for writing, or things with a left and a right side.",
+        );
+        ui.end_row();
         let dropped = egui::DragValue::new(&mut wish.caption_drop)
             .range(0.0..=0.5)
             .speed(0.005);
@@ -279,6 +284,11 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish, state: &UiState) {
             "Share of pictures that the model drew itself, so that it does not forget.",
             prior,
         );
+        ui.label("");
+        ui.checkbox(&mut wish.recolour_prior, "In your colours").on_hover_text(
+            "Old pictures take the colours of yours: a style is then learned for more layouts than yours have.",
+        );
+        ui.end_row();
         row(
             ui,
             "Seed",

@@ -54,16 +54,17 @@ impl Preset {
         let layers = |parts: &[&str]| parts.iter().map(|&part| part.to_owned()).collect();
         (wish.batch, wish.layers, wish.caption_drop, wish.prior) = match self {
             Self::Subject => (12, layers(&TuneWish::LAYERS[..3]), 0.0, 0.25),
-            // A style is for everything: the model's own pictures would hold it back, and what is where is not to change.
+            // A style is for everything, and what is where is not to change.
             Self::Style => (
                 usual.batch,
                 layers(&TuneWish::LAYERS[2..]),
                 usual.caption_drop,
-                0.0,
+                0.5,
             ),
             Self::QuickLook => (usual.batch, usual.layers, usual.caption_drop, usual.prior),
         };
         (wish.alpha, wish.views, wish.part_drop) = (None, usual.views, 0.0);
+        wish.recolour_prior = matches!(self, Self::Style);
         wish.save_every = (wish.steps / 6).max(10);
     }
 

@@ -143,4 +143,7 @@ pub struct ModelInfo {
     pub keeping: Keeping,
     /// Prompts that work well.
     pub example_prompts: Vec<String>,
+    /// Prompts of pictures that the model draws itself for lessons, so that it does not forget; its examples when empty.
+    #[serde(default)]
+    pub practice_prompts: Vec<String>,
 }

@@ -38,6 +38,8 @@ pub struct TuneWish {
     pub flip_scales: usize,
     /// Views of each picture that are learned beside it, a little larger and cut to one side.
     pub views: usize,
+    /// Whether each picture is learned mirrored as well, with left and right changed in its caption.
+    pub mirror: bool,
     /// Chance that a caption is replaced by "no text".
     pub caption_drop: f32,
     /// Chance that a part of a caption, between commas, is left out and the others change places; 0 for captions as
@@ -45,6 +47,8 @@ pub struct TuneWish {
     pub part_drop: f32,
     /// Share of pictures that the model drew itself, so that it does not forget.
     pub prior: f32,
+    /// Whether those take the colours of the artist's pictures, so that a style is learned for more layouts.
+    pub recolour_prior: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Updates between samples.
@@ -77,9 +81,11 @@ impl Default for TuneWish {
             flip_strength: 0.2,
             flip_scales: 13,
             views: 4,
+            mirror: false,
             caption_drop: 0.1,
             part_drop: 0.0,
             prior: 0.3,
+            recolour_prior: false,
             seed: 1,
             save_every: 50,
         }
@@ -106,7 +112,8 @@ impl TuneRates {
     pub fn secs(&self, wish: &TuneWish) -> Option<f32> {
         let pictures = wish.steps as f32 * wish.batch as f32;
         // A picture of the model's own is looked at once more, by the model as it was: forward, a third of an update.
-        let looks = 1.0 + wish.prior / 3.0;
+        let kept = if wish.recolour_prior { 0.0 } else { wish.prior };
+        let looks = 1.0 + kept / 3.0;
         self.secs_per_picture.map(|secs| secs * pictures * looks)
     }
 

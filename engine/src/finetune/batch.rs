@@ -32,8 +32,8 @@ pub(super) struct Prepared {
     /// The caption that each is learned by.
     pub(super) captions: Vec<Arc<Words>>,
     pub(super) lessons: Vec<Lesson>,
-    /// Which of them are the model's own pictures.
-    pub(super) is_prior: Vec<bool>,
+    /// For which of them the network shall say what it said before.
+    pub(super) stays: Vec<bool>,
 }
 
 /// Puts batches together, on the thread that prepares them.
@@ -61,13 +61,13 @@ impl Teacher {
                 .collect()
         };
         let (own, prior) = (of_shape(&self.own), of_shape(&self.prior));
-        let (mut examples, mut is_prior) = (Vec::new(), Vec::new());
+        let (mut examples, mut stays) = (Vec::new(), Vec::new());
         for index in 0..self.config.batch as u64 {
             let takes_prior =
                 !prior.is_empty() && stream.uniform(3 * index + 1) < f64::from(self.config.prior);
             let list = if takes_prior { &prior } else { &own };
             examples.push(list[stream.below(3 * index + 2, list.len())].clone());
-            is_prior.push(takes_prior);
+            stays.push(takes_prior && !self.config.recolour_prior);
         }
         let one = |(index, example): (usize, &Arc<Example>)| {
             let stream = Stream::new(self.config.seed ^ 0xF11B, step << 16 | index as u64);
@@ -92,7 +92,7 @@ impl Teacher {
             captions: captions.collect(),
             examples,
             lessons,
-            is_prior,
+            stays,
         })
     }
 }
@@ -115,8 +115,8 @@ pub(super) fn learn(
     let stream = Stream::new(config.seed ^ 0xD209, prepared.step);
     let first = part.start as u64;
     let text = text_of(&prepared.captions[part.clone()], &device);
-    let is_prior = &prepared.is_prior[part.clone()];
-    let chance = |row: usize| match is_prior[row] {
+    let stays = &prepared.stays[part.clone()];
+    let chance = |row: usize| match stays[row] {
         true => config.caption_drop.max(NO_TEXT),
         false => config.caption_drop,
     };
@@ -124,12 +124,12 @@ pub(super) fn learn(
     let lessons = &prepared.lessons[part];
     let bits = transformer.config.token_bits();
     let inputs = input_tensor(lessons, bits, &device);
-    let said = said_before(transformer, is_prior, &text, inputs.clone(), schedule);
+    let said = said_before(transformer, stays, &text, inputs.clone(), schedule);
     let condition = transformer.condition(text.padded, &text.lens);
     let learned = |logits: Tensor<3>| {
         let labels = labels(lessons, logits.dims(), &logits.device());
         let chances = match &said {
-            Some(said) => with_rows(&labels, is_prior, said),
+            Some(said) => with_rows(&labels, stays, said),
             None => labels.clone(),
         };
         let loss = bit_loss_towards(logits, labels, chances);
@@ -237,7 +237,7 @@ mod tests {
         // An odd number of tokens, 1 + 9 + 30 …
         let schedule = ScaleSchedule::nearest(0.8, 5).unwrap();
         let batch = random_batch(&config, &bundle.transformer.config, &schedule).unwrap();
-        assert_eq!(batch.is_prior, [prior > 0.5; 2]);
+        assert_eq!(batch.stays, [prior > 0.5; 2]);
         let (rows, measures) = learn(&config, by_block, &mut tuned, &batch, 0..2).unwrap();
         (rows, measures.loss)
     }

@@ -95,9 +95,37 @@ pub(super) fn variants(caption: &str, trigger: &str, drop: f32, count: usize) ->
     list
 }
 
+/// What `caption` says of the mirrored picture: left is right.
+pub(super) fn mirrored(caption: &str) -> String {
+    const SIDES: [[&str; 2]; 3] = [["left", "right"], ["Left", "Right"], ["LEFT", "RIGHT"]];
+    let other = |word: &str| {
+        let pair = SIDES.iter().find(|pair| pair.contains(&word))?;
+        pair.iter().find(|side| **side != word).copied()
+    };
+    let mut text = String::with_capacity(caption.len() + 1);
+    let mut rest = caption;
+    while !rest.is_empty() {
+        let is_word = rest.starts_with(char::is_alphanumeric);
+        let end = rest.find(|c: char| c.is_alphanumeric() != is_word);
+        let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+        text.push_str(other(word).unwrap_or(word));
+        rest = after;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
-    use super::variants;
+    use super::{mirrored, variants};
+
+    #[test]
+    fn left_is_right_in_a_mirror() {
+        let caption = "Left of the boat, a bright moon on the right; left-handed – an outright lie";
+        let seen = "Right of the boat, a bright moon on the left; right-handed – an outright lie";
+        assert_eq!(mirrored(caption), seen);
+        assert_eq!(mirrored(seen), caption);
+        assert_eq!(mirrored(""), "");
+    }
 
     #[test]
     fn what_is_left_of_a_caption_is_true() {

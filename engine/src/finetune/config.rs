@@ -32,6 +32,9 @@ pub struct FinetuneConfig {
     /// Views of each picture that are learned beside it, a sixteenth larger and cut a little to one side: places shift
     /// against the grids, so that a few pictures say more.
     pub views: usize,
+    /// Whether each picture is learned mirrored as well, with left and right changed in its caption: where a thing is
+    /// then says nothing of what is around it.
+    pub mirror: bool,
     /// Chance that a caption is replaced by "no text".
     pub caption_drop: f32,
     /// Chance that a part of a caption, between commas, is left out; what is left is put in another order. 0 leaves
@@ -45,8 +48,10 @@ pub struct FinetuneConfig {
     pub reweight_by_scale: bool,
     /// Share of every batch that are pictures the model itself drew before, so that it does not forget.
     pub prior: f32,
-    /// Prompts of those pictures; the model's examples when empty.
+    /// Prompts of those pictures; when empty those that the model names for it, or its examples.
     pub prior_prompts: Vec<String>,
+    /// Whether those pictures take the colours of the artist's and are learned like them: for a style.
+    pub recolour_prior: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Whether blocks are computed again for the gradient instead of kept: slower, in far less memory; what fits
@@ -75,6 +80,7 @@ impl Default for FinetuneConfig {
             batch: wish.batch,
             scale_count: wish.scale_count,
             views: wish.views,
+            mirror: wish.mirror,
             caption_drop: wish.caption_drop,
             part_drop: wish.part_drop,
             flip_strength: wish.flip_strength,
@@ -82,6 +88,7 @@ impl Default for FinetuneConfig {
             reweight_by_scale: true,
             prior: wish.prior,
             prior_prompts: Vec::new(),
+            recolour_prior: wish.recolour_prior,
             seed: wish.seed,
             by_block: None,
             optimizer: AdamWConfig {
@@ -110,10 +117,12 @@ impl From<&TuneWish> for FinetuneConfig {
             steps: wish.steps,
             batch: wish.batch,
             views: wish.views,
+            mirror: wish.mirror,
             caption_drop: wish.caption_drop,
             part_drop: wish.part_drop,
             flip_strength: wish.flip_strength,
             prior: wish.prior,
+            recolour_prior: wish.recolour_prior,
             seed: wish.seed,
             log_every: 5,
             save_every: wish.save_every,

@@ -9,10 +9,11 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest as _, Sha256};
 
-use super::captions::variants;
+use super::captions::{mirrored, variants};
+use super::prior::Draughtsman;
 use super::{Collection, FinetuneConfig};
-use crate::api::{EngineError, GenerateSpec, Rgb8Image};
-use crate::generate::{Bundle, Outcome, Plan, ScaleView, Watcher, generate};
+use crate::api::{EngineError, Rgb8Image};
+use crate::generate::Bundle;
 use crate::lora;
 use crate::random::Stream;
 use crate::schedule::ScaleSchedule;
@@ -20,8 +21,6 @@ use crate::text::TextFeatures;
 use crate::train::Limits;
 use crate::weights::{ModelFolder, atomic_write};
 
-/// The model's own pictures per shape.
-const PRIOR_PICTURES: usize = 32;
 /// Captions of a picture where parts of it are left out.
 const CAPTIONS: usize = 16;
 
@@ -63,76 +62,131 @@ pub(super) fn examples(
     cache: &Path,
     limits: &Limits<'_>,
 ) -> Result<Option<Examples>, EngineError> {
-    std::fs::create_dir_all(cache).map_err(|error| EngineError::write(cache, error))?;
-    let files = ModelFolder::open(&bundle.folder)?;
-    let encoder = lora::file_identity(&files.vae_path())?;
-    let vae = &bundle.vae.config;
+    let store = Store::new(bundle, cache)?;
     let mut own = Vec::new();
     let mut shapes: Vec<ScaleSchedule> = Vec::new();
     for picture in &collection.pictures {
         if limits.reached() {
             return Ok(None);
         }
-        let (caption, trigger) = (&picture.caption, &config.trigger);
-        let captions = variants(caption, trigger, config.part_drop, CAPTIONS);
-        let captions = captions.iter().map(|caption| words(bundle, caption));
-        let captions: Arc<[Arc<Words>]> = captions.collect::<Result<_, _>>()?;
-        for index in 0..=config.views {
-            if limits.reached() {
-                return Ok(None);
-            }
-            let seen;
-            let image = if index == 0 {
-                &picture.image
-            } else {
-                seen = view(&picture.image, index - 1)?;
-                &seen
-            };
-            let (width, height) = (image.width.to_string(), image.height.to_string());
-            let parts = [
-                encoder.as_bytes(),
-                &image.pixels,
-                width.as_bytes(),
-                height.as_bytes(),
-            ];
-            let key = key_of(&parts);
-            let places =
-                (image.width as usize / vae.patch_size) * (image.height as usize / vae.patch_size);
-            let path = cache.join(format!("{key}.safetensors"));
-            let features = match kept(&path, vae.codebook_dim * places) {
-                Some(features) => features,
-                None => {
-                    let features = bundle
-                        .vae
-                        .encode(bundle.vae.pixels(image))
-                        .try_into_vec_as::<f32>()
-                        .map_err(|error| EngineError::internal(format!("encoding: {error}")))?;
-                    keep(&path, &features)?;
-                    features
+        let mut sides = vec![(picture.image.clone(), picture.caption.clone())];
+        if config.mirror {
+            let other = (mirror(&picture.image)?, mirrored(&picture.caption));
+            sides.push(other);
+        }
+        for (image, caption) in &sides {
+            let captions = variants(caption, &config.trigger, config.part_drop, CAPTIONS);
+            let captions = captions.iter().map(|caption| words(bundle, caption));
+            let captions: Arc<[Arc<Words>]> = captions.collect::<Result<_, _>>()?;
+            for index in 0..=config.views {
+                if limits.reached() {
+                    return Ok(None);
                 }
-            };
-            let example = Arc::new(Example {
-                name: picture.path.display().to_string(),
-                schedule: picture.schedule.clone(),
-                features,
-                captions: captions.clone(),
-            });
-            own.extend(std::iter::repeat_n(example, picture.repeats));
+                let seen;
+                let image = if index == 0 {
+                    image
+                } else {
+                    seen = view(image, index - 1)?;
+                    &seen
+                };
+                let example = Arc::new(Example {
+                    name: picture.path.display().to_string(),
+                    schedule: picture.schedule.clone(),
+                    features: store.features(image)?,
+                    captions: captions.clone(),
+                });
+                own.extend(std::iter::repeat_n(example, picture.repeats));
+            }
         }
         if !shapes.contains(&picture.schedule) {
             shapes.push(picture.schedule.clone());
         }
     }
-    let mut prior = Vec::new();
-    if config.prior > 0.0 {
-        for schedule in shapes {
-            match own_drawings(config, bundle, &schedule, base, cache, limits)? {
-                Some(drawn) => prior.extend(drawn),
-                None => return Ok(None),
-            }
-        }
+    if config.prior <= 0.0 {
+        let prior = Vec::new();
+        return Ok(Some(Examples { own, prior }));
     }
-    Ok(Some(Examples { own, prior }))
+    let artist = Draughtsman {
+        config,
+        store: &store,
+        base,
+        limits,
+    };
+    let prior = artist.prior(collection, &shapes)?;
+    Ok(prior.map(|prior| Examples { own, prior }))
+}
+
+/// Features of pictures beside a run, by their content.
+pub(super) struct Store<'a> {
+    /// The model.
+    pub(super) bundle: &'a Bundle,
+    cache: &'a Path,
+    /// Identity of the tokenizer.
+    encoder: String,
+}
+
+impl<'a> Store<'a> {
+    fn new(bundle: &'a Bundle, cache: &'a Path) -> Result<Self, EngineError> {
+        std::fs::create_dir_all(cache).map_err(|error| EngineError::write(cache, error))?;
+        let files = ModelFolder::open(&bundle.folder)?;
+        let encoder = lora::file_identity(&files.vae_path())?;
+        Ok(Self {
+            bundle,
+            cache,
+            encoder,
+        })
+    }
+
+    /// Tokenizer features of `image`, `[d, h, w]`.
+    pub(super) fn features(&self, image: &Rgb8Image) -> Result<Vec<f32>, EngineError> {
+        let vae = &self.bundle.vae;
+        let (width, height) = (image.width.to_string(), image.height.to_string());
+        let parts = [
+            self.encoder.as_bytes(),
+            &image.pixels,
+            width.as_bytes(),
+            height.as_bytes(),
+        ];
+        let patch = vae.config.patch_size;
+        let places = (image.width as usize / patch) * (image.height as usize / patch);
+        let made = self.kept_or(&parts, vae.config.codebook_dim * places, || {
+            let features = vae.encode(vae.pixels(image)).try_into_vec_as::<f32>();
+            features
+                .map(Some)
+                .map_err(|error| EngineError::internal(format!("encoding: {error}")))
+        });
+        Ok(made?.unwrap_or_default())
+    }
+
+    /// The `size` values that depend on `parts` alone: those that are kept, else those that `make` gives.
+    ///
+    /// # Errors
+    /// What `make` returns, [`EngineError::Write`] with the path.
+    pub(super) fn kept_or(
+        &self,
+        parts: &[&[u8]],
+        size: usize,
+        make: impl FnOnce() -> Result<Option<Vec<f32>>, EngineError>,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        let path = self.cache.join(format!("{}.safetensors", key_of(parts)));
+        if let Some(values) = kept(&path, size) {
+            return Ok(Some(values));
+        }
+        let made = make()?;
+        if let Some(values) = &made {
+            keep(&path, values)?;
+        }
+        Ok(made)
+    }
+}
+
+/// A picture as a mirror shows it.
+fn mirror(image: &Rgb8Image) -> Result<Rgb8Image, EngineError> {
+    let row = 3 * image.width.max(1) as usize;
+    let rows = image.pixels.chunks_exact(row);
+    let pixels = rows.flat_map(|row| row.chunks_exact(3).rev().flatten().copied());
+    Rgb8Image::new(image.width, image.height, pixels.collect())
+        .ok_or_else(|| EngineError::internal("a mirrored picture of another size"))
 }
 
 /// View `index` of a picture: a sixteenth larger, cut towards one corner after the other, then anywhere.
@@ -155,7 +209,7 @@ fn view(image: &Rgb8Image, index: usize) -> Result<Rgb8Image, EngineError> {
 }
 
 /// What the model reads in `caption`.
-fn words(bundle: &Bundle, caption: &str) -> Result<Arc<Words>, EngineError> {
+pub(super) fn words(bundle: &Bundle, caption: &str) -> Result<Arc<Words>, EngineError> {
     let text = bundle.encode(&[caption])?;
     let tokens = text.lens.first().copied().unwrap_or(0);
     let features = text
@@ -164,85 +218,6 @@ fn words(bundle: &Bundle, caption: &str) -> Result<Arc<Words>, EngineError> {
         .try_into_vec_as::<f32>()
         .map_err(|error| EngineError::internal(format!("encoding a caption: {error}")))?;
     Ok(Arc::new(Words { features, tokens }))
-}
-
-/// Stops drawing when the run shall stop.
-struct Stopper<'a>(&'a Limits<'a>);
-
-impl Watcher for Stopper<'_> {
-    fn scale(&mut self, _view: &ScaleView<'_>) -> Result<(), EngineError> {
-        Ok(())
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.0.reached()
-    }
-}
-
-/// Pictures that the model draws of the prior prompts, as their codes; `None` when stopped.
-fn own_drawings(
-    config: &FinetuneConfig,
-    bundle: &Bundle,
-    schedule: &ScaleSchedule,
-    base: &str,
-    cache: &Path,
-    limits: &Limits<'_>,
-) -> Result<Option<Vec<Arc<Example>>>, EngineError> {
-    let prompts = if config.prior_prompts.is_empty() {
-        &bundle.info.example_prompts
-    } else {
-        &config.prior_prompts
-    };
-    let count = if prompts.is_empty() {
-        0
-    } else {
-        PRIOR_PICTURES.max(prompts.len())
-    };
-    let fold = if bundle.transformer.config.patchify {
-        4
-    } else {
-        1
-    };
-    let size = bundle.vae.config.codebook_dim * fold * schedule.last().tokens();
-    let mut drawn = Vec::new();
-    for index in 0..count {
-        let prompt = &prompts[index % prompts.len()];
-        let spec = GenerateSpec {
-            ratio: schedule.ratio,
-            scale_count: Some(schedule.scales.len()),
-            cfg: vec![bundle.info.cfg],
-            tau: vec![bundle.info.tau],
-            ..GenerateSpec::new(prompt.as_str(), config.seed.wrapping_add(index as u64))
-        };
-        let wish =
-            serde_json::to_vec(&spec).map_err(|error| EngineError::internal(error.to_string()))?;
-        let path = cache.join(format!("{}.safetensors", key_of(&[base.as_bytes(), &wish])));
-        let features = match kept(&path, size) {
-            Some(features) => features,
-            None => {
-                let depth = bundle.transformer.config.depth;
-                let plan = Plan::new(&spec, bundle.info.scale_count, depth)?;
-                let mut stopper = Stopper(limits);
-                let text = bundle.encode(&[prompt])?;
-                match generate(bundle.wardrobe(), &text.into(), &plan, &mut stopper)? {
-                    Outcome::Done(sums) => {
-                        let features = sums.first().map(|sum| sum.latents().to_vec());
-                        let features = features.unwrap_or_default();
-                        keep(&path, &features)?;
-                        features
-                    }
-                    Outcome::Cancelled => return Ok(None),
-                }
-            }
-        };
-        drawn.push(Arc::new(Example {
-            name: format!("the model's own {prompt:?}"),
-            schedule: schedule.clone(),
-            features,
-            captions: Arc::new([words(bundle, prompt)?]),
-        }));
-    }
-    Ok(Some(drawn))
 }
 
 /// Text features of `captions`, padded alike.
@@ -305,7 +280,7 @@ fn keep(path: &Path, features: &[f32]) -> Result<(), EngineError> {
 
 #[cfg(test)]
 mod tests {
-    use super::view;
+    use super::{mirror, view};
     use crate::api::Rgb8Image;
 
     /// The size stays, and a bright corner is in the views that are cut towards it.
@@ -326,5 +301,13 @@ mod tests {
         assert_eq!(corners[..4], [true, false, false, false]);
         let alike = |a: usize, b: usize| view(&image, a).unwrap() == view(&image, b).unwrap();
         assert!(alike(5, 5) && !alike(5, 6));
+    }
+
+    #[test]
+    fn a_mirror_turns_rows_around() {
+        let image = Rgb8Image::new(3, 2, (0..18).collect()).unwrap();
+        let seen = mirror(&image).unwrap();
+        assert_eq!(seen.pixels[..9], [6, 7, 8, 3, 4, 5, 0, 1, 2]);
+        assert_eq!(mirror(&seen).unwrap(), image);
     }
 }

@@ -10,6 +10,7 @@ mod estimate;
 mod examples;
 mod folder;
 mod pictures;
+mod prior;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -231,6 +232,7 @@ fn about(config: &FinetuneConfig, collection: &Collection, base: &str) -> BTreeM
         ("batch", config.batch.to_string()),
         ("prompts of old pictures", config.prior_prompts.join("\n")),
         ("number of views", config.views.to_string()),
+        ("mirror", config.mirror.to_string()),
         ("share of dropped captions", config.caption_drop.to_string()),
         ("share of left out parts", config.part_drop.to_string()),
         ("seed", config.seed.to_string()),
@@ -239,6 +241,7 @@ fn about(config: &FinetuneConfig, collection: &Collection, base: &str) -> BTreeM
             format!("{} {}", config.flip_strength, config.flip_scales),
         ),
         ("share of old pictures", config.prior.to_string()),
+        ("colour of old pictures", config.recolour_prior.to_string()),
     ];
     entries.map(|(name, value)| (name.to_owned(), value)).into()
 }

@@ -403,5 +403,6 @@ fn model_info(description: &ModelJson, parameters: u64) -> Result<ModelInfo, Eng
         memory: Vec::new(),
         keeping: Keeping::default(),
         example_prompts: description.example_prompts.clone(),
+        practice_prompts: description.practice_prompts.clone(),
     })
 }

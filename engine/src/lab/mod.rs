@@ -4,7 +4,6 @@ mod classifier;
 mod correction;
 mod cost;
 mod exam;
-mod frechet;
 mod measures;
 mod powers;
 mod recovery;

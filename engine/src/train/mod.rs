@@ -29,7 +29,7 @@ pub use config::TrainConfig;
 use crate::api::{EngineError, MemoryNeed, Rgb8Image};
 use crate::device::OpenDevice;
 use crate::model::ModelConfig;
-use crate::postcards::Postcard;
+use crate::postcards::{Caption, Postcard, Split};
 use crate::vae::{Vae, VaeConfig};
 use crate::weights::{
     Defaults, KeyMap, ModelFolder, ModelJson, Network, SaveType, WeightFile, load_into, save,
@@ -96,6 +96,9 @@ fn save_network(network: &mut impl Network, path: &Path) -> Result<(), EngineErr
     )
 }
 
+/// Prompts that the starter draws for lessons.
+const PRACTICE: u64 = 48;
+
 /// What `model.json` says of a model trained on postcards.
 fn starter_description(
     transformer: &ModelConfig,
@@ -124,6 +127,9 @@ fn starter_description(
     ]
     .map(str::to_owned)
     .to_vec();
+    description.practice_prompts = (0..PRACTICE)
+        .map(|seed| Caption::sample(&Postcard::sample(9000 + seed, Split::Train), seed).text)
+        .collect();
     Ok(description)
 }
 

@@ -68,6 +68,9 @@ pub struct ModelJson {
     /// Prompts that work well.
     #[serde(default)]
     pub example_prompts: Vec<String>,
+    /// Prompts of pictures that the model draws itself for lessons, so that it does not forget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub practice_prompts: Vec<String>,
     /// Settings that suit the model.
     pub defaults: Defaults,
     /// Hyper-parameters of the transformer.
@@ -93,6 +96,7 @@ impl ModelJson {
             name: name.into(),
             about: String::new(),
             example_prompts: Vec::new(),
+            practice_prompts: Vec::new(),
             defaults,
             transformer,
             vae,
