@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod bench;
-mod cloud;
 pub mod device;
 pub mod eval;
 pub mod finetune;

@@ -3,7 +3,9 @@
 //! Only tests know it. Brightness runs from ink to paper, of the colours a wash is left, so that the style can be taken off
 //! again and what a picture shows be read by the reader of postcards.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use infinity_engine::api::Rgb8Image;
 use infinity_engine::postcards::{Caption, Postcard, Split, check, paint};
@@ -24,7 +26,7 @@ fn tone(brightness: f32) -> [f32; 3] {
     [at(0), at(1), at(2)]
 }
 
-fn changed(image: &Rgb8Image, change: impl Fn([f32; 3]) -> [f32; 3]) -> Rgb8Image {
+fn changed(image: &Rgb8Image, mut change: impl FnMut([f32; 3]) -> [f32; 3]) -> Rgb8Image {
     let pixels = image.pixels.chunks_exact(3).flat_map(|pixel| {
         let own = [0, 1, 2].map(|place| f32::from(pixel[place]));
         change(own).map(|channel| channel.round().clamp(0.0, 255.0) as u8)
@@ -34,11 +36,14 @@ fn changed(image: &Rgb8Image, change: impl Fn([f32; 3]) -> [f32; 3]) -> Rgb8Imag
 
 /// A postcard in the style.
 pub fn inked(image: &Rgb8Image) -> Rgb8Image {
-    changed(image, |own| {
-        let grey = brightness(own);
-        let tone = tone(grey);
-        [0, 1, 2].map(|place| tone[place] + WASH * (own[place] - grey))
-    })
+    changed(image, in_ink)
+}
+
+/// A colour in the style.
+fn in_ink(own: [f32; 3]) -> [f32; 3] {
+    let grey = brightness(own);
+    let tone = tone(grey);
+    [0, 1, 2].map(|place| tone[place] + WASH * (own[place] - grey))
 }
 
 /// A picture in the style with `share` of the style taken off: an ordinary postcard for 1.
@@ -70,10 +75,56 @@ pub fn write_folder(folder: &Path, count: u64) {
 /// Shares of the style that are taken off before a picture is read: what is half in it is read half-way.
 const TAKEN_OFF: [f32; 3] = [1.0, 0.5, 0.0];
 
-/// Whether a picture shows the layout of `card`, more or less in the style.
+/// Whether a picture shows the layout of `card`, more or less in the style: read with shares of the style taken off, and
+/// with each colour taken for the nearest of those that postcards in the style have. What is taken off makes
+/// every deviation of a colour three times as large; what is nearest does not.
 pub fn shows_layout_in_style(image: &Rgb8Image, card: &Postcard, caption: &Caption) -> bool {
     let reads = |&share: &f32| shows_layout(&plain(image, share), card, caption);
-    TAKEN_OFF.iter().any(reads)
+    TAKEN_OFF.iter().any(reads) || shows_layout(&nearest(image), card, caption)
+}
+
+/// Steps of a channel that count as one colour of postcards, and pixels of all that must have it.
+const STEP: u8 = 8;
+const FEWEST: u32 = 60;
+
+/// Colours that postcards have, each with what it is in the style.
+fn colours() -> &'static [([f32; 3], [f32; 3])] {
+    static COLOURS: OnceLock<Vec<([f32; 3], [f32; 3])>> = OnceLock::new();
+    COLOURS.get_or_init(|| {
+        let mut cells: BTreeMap<[u8; 3], (u32, [u32; 3])> = BTreeMap::new();
+        for seed in 0..300 {
+            let painted = paint(&Postcard::sample(seed, Split::Any), seed, 48, 48);
+            for pixel in painted.pixels.chunks_exact(3) {
+                let own = [pixel[0], pixel[1], pixel[2]];
+                let (count, sum) = cells.entry(own.map(|value| value / STEP)).or_default();
+                *count += 1;
+                sum.iter_mut()
+                    .zip(own)
+                    .for_each(|(sum, value)| *sum += u32::from(value));
+            }
+        }
+        let often = cells.values().filter(|(count, _)| *count >= FEWEST);
+        let pairs = often.map(|(count, sum)| {
+            let own = sum.map(|sum| sum as f32 / *count as f32);
+            (own, in_ink(own))
+        });
+        pairs.collect()
+    })
+}
+
+/// A picture with the colour of postcards in place of each whose like in the style is the nearest.
+fn nearest(image: &Rgb8Image) -> Rgb8Image {
+    let mut known: BTreeMap<[u8; 3], [f32; 3]> = BTreeMap::new();
+    changed(image, |own| {
+        let cell = own.map(|value| value as u8 / 4);
+        *known.entry(cell).or_insert_with(|| {
+            let away =
+                |ink: &[f32; 3]| -> f32 { ink.iter().zip(own).map(|(a, b)| (a - b).powi(2)).sum() };
+            let pairs = colours().iter();
+            let least = pairs.min_by(|(_, a), (_, b)| away(a).total_cmp(&away(b)));
+            least.map_or(own, |(plain, _)| *plain)
+        })
+    })
 }
 
 /// Whether a picture shows the layout of `card`: land, body, thing and their places, whatever the colours.

@@ -107,6 +107,7 @@ fn what_is_set_is_what_is_taught() {
         "Views",
         "Captions left out",
         "Parts left out",
+        "Old pictures",
     ] {
         desk.assert_sees(text);
     }
@@ -115,6 +116,7 @@ fn what_is_set_is_what_is_taught() {
     desk.click("FFN");
     desk.click("Text");
     desk.click("Last");
+    desk.click("Mirrored too");
     // Another size is looked at anew.
     desk.click("Size of the pictures");
     desk.click("96×96");
@@ -139,7 +141,8 @@ fn what_is_set_is_what_is_taught() {
         panic!("{task:?}")
     };
     assert_eq!(wish.layers, ["ca.", "ffn.", "head"]);
-    assert_eq!((wish.rank, wish.batch, wish.alpha), (48, 12, None));
+    assert_eq!((wish.rank, wish.batch, wish.alpha), (48, 24, None));
+    assert!(!wish.mirror);
     assert_eq!((wish.views, wish.caption_drop), (4, 0.0));
     assert_eq!((wish.scale_count, wish.flip_scales), (Some(6), 13));
 }

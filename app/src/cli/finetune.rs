@@ -80,9 +80,6 @@ pub(super) struct Args {
     /// Share of pictures that the model drew itself, so that it does not forget: 0 to 0.5.
     #[arg(long, value_name = "X")]
     prior: Option<f32>,
-    /// Those pictures take the colours of yours, so that a style is learned for more layouts than yours have.
-    #[arg(long)]
-    recolour_prior: bool,
     /// A text file with the prompts of those pictures, one per line.
     #[arg(long, value_name = "FILE")]
     prior_prompts: Option<PathBuf>,
@@ -125,7 +122,6 @@ fn config(args: &Args) -> Result<FinetuneConfig, CliError> {
         views => views, flips => flip_strength, flip_scales => flip_scales, prior => prior,
         drop_parts => part_drop, seed => seed);
     config.alpha = args.alpha.or(config.alpha);
-    config.recolour_prior |= args.recolour_prior;
     config.mirror |= args.mirror;
     config.scale_count = args.scales.or(config.scale_count);
     if let Some(path) = &args.prior_prompts {

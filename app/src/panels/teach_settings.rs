@@ -284,11 +284,6 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish, state: &UiState) {
             "Share of pictures that the model drew itself, so that it does not forget.",
             prior,
         );
-        ui.label("");
-        ui.checkbox(&mut wish.recolour_prior, "In your colours").on_hover_text(
-            "Old pictures take the colours of yours: a style is then learned for more layouts than yours have.",
-        );
-        ui.end_row();
         row(
             ui,
             "Seed",

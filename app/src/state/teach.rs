@@ -38,7 +38,9 @@ impl Preset {
         match self {
             Self::QuickLook => "100 steps: a first impression.",
             Self::Style => "250 steps: how your pictures look, on everything the model draws.",
-            Self::Subject => "300 large steps: a thing the model should draw by its name.",
+            Self::Subject => {
+                "300 large steps: a thing the model should draw by its name; its pictures are learned mirrored as well."
+            }
         }
     }
 
@@ -53,18 +55,18 @@ impl Preset {
         // What taught windmills and a style best (docs/finetune.md).
         let layers = |parts: &[&str]| parts.iter().map(|&part| part.to_owned()).collect();
         (wish.batch, wish.layers, wish.caption_drop, wish.prior) = match self {
-            Self::Subject => (12, layers(&TuneWish::LAYERS[..3]), 0.0, 0.25),
-            // A style is for everything, and what is where is not to change.
+            Self::Subject => (24, layers(&TuneWish::LAYERS[..3]), 0.0, 0.25),
+            // A style is for everything: the model's own pictures would hold it back, and what is where is not to change.
             Self::Style => (
                 usual.batch,
                 layers(&TuneWish::LAYERS[2..]),
                 usual.caption_drop,
-                0.5,
+                0.0,
             ),
             Self::QuickLook => (usual.batch, usual.layers, usual.caption_drop, usual.prior),
         };
         (wish.alpha, wish.views, wish.part_drop) = (None, usual.views, 0.0);
-        wish.recolour_prior = matches!(self, Self::Style);
+        wish.mirror = matches!(self, Self::Subject);
         wish.save_every = (wish.steps / 6).max(10);
     }
 

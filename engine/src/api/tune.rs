@@ -47,8 +47,6 @@ pub struct TuneWish {
     pub part_drop: f32,
     /// Share of pictures that the model drew itself, so that it does not forget.
     pub prior: f32,
-    /// Whether those take the colours of the artist's pictures, so that a style is learned for more layouts.
-    pub recolour_prior: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Updates between samples.
@@ -85,7 +83,6 @@ impl Default for TuneWish {
             caption_drop: 0.1,
             part_drop: 0.0,
             prior: 0.3,
-            recolour_prior: false,
             seed: 1,
             save_every: 50,
         }
@@ -112,8 +109,7 @@ impl TuneRates {
     pub fn secs(&self, wish: &TuneWish) -> Option<f32> {
         let pictures = wish.steps as f32 * wish.batch as f32;
         // A picture of the model's own is looked at once more, by the model as it was: forward, a third of an update.
-        let kept = if wish.recolour_prior { 0.0 } else { wish.prior };
-        let looks = 1.0 + kept / 3.0;
+        let looks = 1.0 + wish.prior / 3.0;
         self.secs_per_picture.map(|secs| secs * pictures * looks)
     }
 

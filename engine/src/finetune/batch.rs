@@ -67,7 +67,7 @@ impl Teacher {
                 !prior.is_empty() && stream.uniform(3 * index + 1) < f64::from(self.config.prior);
             let list = if takes_prior { &prior } else { &own };
             examples.push(list[stream.below(3 * index + 2, list.len())].clone());
-            stays.push(takes_prior && !self.config.recolour_prior);
+            stays.push(takes_prior);
         }
         let one = |(index, example): (usize, &Arc<Example>)| {
             let stream = Stream::new(self.config.seed ^ 0xF11B, step << 16 | index as u64);

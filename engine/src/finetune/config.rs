@@ -50,8 +50,6 @@ pub struct FinetuneConfig {
     pub prior: f32,
     /// Prompts of those pictures; when empty those that the model names for it, or its examples.
     pub prior_prompts: Vec<String>,
-    /// Whether those pictures take the colours of the artist's and are learned like them: for a style.
-    pub recolour_prior: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Whether blocks are computed again for the gradient instead of kept: slower, in far less memory; what fits
@@ -88,7 +86,6 @@ impl Default for FinetuneConfig {
             reweight_by_scale: true,
             prior: wish.prior,
             prior_prompts: Vec::new(),
-            recolour_prior: wish.recolour_prior,
             seed: wish.seed,
             by_block: None,
             optimizer: AdamWConfig {
@@ -122,7 +119,6 @@ impl From<&TuneWish> for FinetuneConfig {
             part_drop: wish.part_drop,
             flip_strength: wish.flip_strength,
             prior: wish.prior,
-            recolour_prior: wish.recolour_prior,
             seed: wish.seed,
             log_every: 5,
             save_every: wish.save_every,

@@ -112,7 +112,7 @@ pub(super) fn examples(
         base,
         limits,
     };
-    let prior = artist.prior(collection, &shapes)?;
+    let prior = artist.prior(&shapes)?;
     Ok(prior.map(|prior| Examples { own, prior }))
 }
 

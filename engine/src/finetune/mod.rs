@@ -241,7 +241,6 @@ fn about(config: &FinetuneConfig, collection: &Collection, base: &str) -> BTreeM
             format!("{} {}", config.flip_strength, config.flip_scales),
         ),
         ("share of old pictures", config.prior.to_string()),
-        ("colour of old pictures", config.recolour_prior.to_string()),
     ];
     entries.map(|(name, value)| (name.to_owned(), value)).into()
 }

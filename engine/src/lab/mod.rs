@@ -4,6 +4,7 @@ mod classifier;
 mod correction;
 mod cost;
 mod exam;
+mod frechet;
 mod measures;
 mod powers;
 mod recovery;

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use super::Effort;
 use super::exam::Exam;
+use super::frechet::Cloud;
 use super::measures::{psnr_of, share};
 use crate::api::{EngineError, GenerateSpec, Rgb8Image};
-use crate::cloud::Cloud;
 use crate::generate::{Bundle, Damage, Layout, Outcome, Plan, Texts, generate};
 use crate::kernels::Precision;
 use crate::model::{Condition, ModelConfig, Transformer};

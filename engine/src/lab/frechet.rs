@@ -1,22 +1,20 @@
-//! Clouds of points by mean and covariance: how far apart two are, and what moves one onto the other.
+//! Fréchet distance between two clouds of features: what FID measures, over features that are at hand.
 //!
-//! The distance is Fréchet's, what FID measures (Heusel et al., arXiv 1706.08500, eq. 6):
-//! `|m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½)`. The move is the linear one that goes the shortest way (Pitié and Kokaram,
-//! "The linear Monge-Kantorovitch linear colour mapping", 2007): `T = C₁^-½ (C₁^½ C₂ C₁^½)^½ C₁^-½`.
+//! Heusel et al., arXiv 1706.08500, eq. (6): `|m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½)`.
 
 /// A square matrix, row by row.
 type Matrix = Vec<Vec<f64>>;
 
 /// Mean and covariance of features.
 #[derive(Clone, Debug)]
-pub(crate) struct Cloud {
+pub(super) struct Cloud {
     mean: Vec<f64>,
     covariance: Matrix,
 }
 
 impl Cloud {
     /// The cloud of `points`, all of one length.
-    pub(crate) fn of(points: impl Iterator<Item = Vec<f64>>) -> Self {
+    pub(super) fn of(points: impl Iterator<Item = Vec<f64>>) -> Self {
         let points: Vec<Vec<f64>> = points.collect();
         let d = points.first().map_or(0, Vec::len);
         let count = points.len().max(1) as f64;
@@ -32,47 +30,12 @@ impl Cloud {
     }
 
     /// The distance to `other`, squared as FID is.
-    pub(crate) fn distance(&self, other: &Self) -> f64 {
+    pub(super) fn distance(&self, other: &Self) -> f64 {
         let pairs = self.mean.iter().zip(&other.mean);
         let away: f64 = pairs.map(|(a, b)| (a - b).powi(2)).sum();
         let own = root(&self.covariance);
         let both = product(&product(&own, &other.covariance), &own);
         away + trace(&self.covariance) + trace(&other.covariance) - 2.0 * trace(&root(&both))
-    }
-
-    /// What moves this cloud onto `other`, the shortest way; directions in which this one has no width stay as they are.
-    pub(crate) fn onto(&self, other: &Self) -> Move {
-        let own = root(&self.covariance);
-        let both = root(&product(&product(&own, &other.covariance), &own));
-        let widest = (0..own.len()).fold(0.0_f64, |most, i| most.max(self.covariance[i][i]));
-        let inverse = of_symmetric(&self.covariance, |value| match value > 1e-6 * widest {
-            true => 1.0 / value.sqrt(),
-            false => 0.0,
-        });
-        Move {
-            from: self.mean.clone(),
-            to: other.mean.clone(),
-            turn: product(&product(&inverse, &both), &inverse),
-        }
-    }
-}
-
-/// A move of points.
-#[derive(Clone, Debug)]
-pub(crate) struct Move {
-    from: Vec<f64>,
-    to: Vec<f64>,
-    turn: Matrix,
-}
-
-impl Move {
-    /// Where `point` comes to lie.
-    pub(crate) fn of(&self, point: &[f64]) -> Vec<f64> {
-        let away: Vec<f64> = point.iter().zip(&self.from).map(|(x, m)| x - m).collect();
-        let row = |(row, to): (&Vec<f64>, &f64)| {
-            to + row.iter().zip(&away).map(|(a, x)| a * x).sum::<f64>()
-        };
-        self.turn.iter().zip(&self.to).map(row).collect()
     }
 }
 
@@ -87,13 +50,9 @@ fn product(a: &Matrix, b: &Matrix) -> Matrix {
         .collect()
 }
 
-/// The square root of a symmetric matrix without negative eigenvalues, but for rounding.
+/// The square root of a symmetric matrix without negative eigenvalues, but for rounding: Jacobi's rotations make it
+/// diagonal, roots are taken there.
 fn root(matrix: &Matrix) -> Matrix {
-    of_symmetric(matrix, |value| value.max(0.0).sqrt())
-}
-
-/// A symmetric matrix with `function` of each eigenvalue in its place: Jacobi's rotations make it diagonal.
-fn of_symmetric(matrix: &Matrix, function: impl Fn(f64) -> f64) -> Matrix {
     const SWEEPS: usize = 30;
     let d = matrix.len();
     let mut a = matrix.clone();
@@ -121,10 +80,10 @@ fn of_symmetric(matrix: &Matrix, function: impl Fn(f64) -> f64) -> Matrix {
             }
         }
     }
-    let changed: Vec<f64> = (0..d).map(|i| function(a[i][i])).collect();
+    let roots: Vec<f64> = (0..d).map(|i| a[i][i].max(0.0).sqrt()).collect();
     let entry = |i: usize, j: usize| -> f64 {
-        let values = vectors[i].iter().zip(&vectors[j]).zip(&changed);
-        values.map(|((x, y), value)| x * y * value).sum()
+        let values = vectors[i].iter().zip(&vectors[j]).zip(&roots);
+        values.map(|((x, y), root)| x * y * root).sum()
     };
     (0..d)
         .map(|i| (0..d).map(|j| entry(i, j)).collect())
@@ -171,29 +130,5 @@ mod tests {
         let square: f64 = own.mean.iter().map(|value| value * value).sum();
         let expected = square + trace(&own.covariance);
         assert!((wide - expected).abs() < 1e-9, "{wide}");
-    }
-
-    /// A cloud that is moved has the mean and the covariance of the other; one of no width is shifted.
-    #[test]
-    fn moved_clouds_lie_where_they_shall() {
-        let points = |seed: u64, shift: f64| -> Vec<Vec<f64>> {
-            let stream = Stream::new(seed, 4);
-            let one = |i: u64| {
-                let all = [0, 1, 2].map(|k| stream.normal(3 * i + k));
-                vec![all[0] + shift, 0.2 * all[1] - all[0], all[2] + 0.5 * all[1]]
-            };
-            (0..500).map(one).collect()
-        };
-        let (own, other) = (points(1, 0.0), points(2, 3.0));
-        let other: Vec<_> = other
-            .into_iter()
-            .map(|p| vec![p[1], p[0], 2.0 * p[2]])
-            .collect();
-        let aim = Cloud::of(other.into_iter());
-        let onto = Cloud::of(own.iter().cloned()).onto(&aim);
-        let moved = Cloud::of(own.iter().map(|point| onto.of(point)));
-        assert!(moved.distance(&aim) < 1e-6);
-        let dot = Cloud::of(std::iter::repeat_n(vec![1.0, 2.0, 3.0], 5)).onto(&aim);
-        assert_eq!(dot.of(&[1.0, 2.0, 3.0]), aim.mean);
     }
 }
