@@ -357,8 +357,9 @@ pub fn teaching(sizes: &Sizes, job: &Teaching<'_>) -> MemoryNeed {
         );
     }
     let learning = sizes.low_rank(job.rank, job.layers);
-    // Master weights, moments and the sum of gradients; per worker weights and gradients, here and on the device.
-    let copies = 4 + 4 * job.workers as u64;
+    // Master weights, their average, moments and the sum of gradients; per worker weights and gradients, here and on
+    // the device.
+    let copies = 5 + 4 * job.workers as u64;
     need.add("additions and optimizer", learning * copies * VALUE);
     // Inner values per token of one block that a gradient needs; more where one operation is several.
     let per_token = if job.own_operations {

@@ -90,6 +90,8 @@ impl Default for FinetuneConfig {
             by_block: None,
             optimizer: AdamWConfig {
                 weight_decay: 0.0,
+                // The mean of the last thirty or so updates: less noise in what is drawn.
+                ema_decay: 0.97,
                 workers: 2,
                 precision: Precision::Half,
                 ..AdamWConfig::default()
