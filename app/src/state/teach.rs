@@ -37,7 +37,7 @@ impl Preset {
     pub const fn about(self) -> &'static str {
         match self {
             Self::QuickLook => "100 steps: a first impression.",
-            Self::Style => "250 steps: how your pictures look, on everything the model draws.",
+            Self::Style => "300 steps: how your pictures look, on everything the model draws.",
             Self::Subject => {
                 "300 large steps: a thing the model should draw by its name; its pictures are learned mirrored as well."
             }
@@ -49,23 +49,19 @@ impl Preset {
         let usual = TuneWish::default();
         (wish.steps, wish.learning_rate, wish.rank) = match self {
             Self::QuickLook => (100, usual.learning_rate, 8),
-            Self::Style => (250, 3e-3, 16),
+            Self::Style => (300, 2.2e-3, 16),
             Self::Subject => (300, 1e-2, 48),
         };
         // What taught windmills and a style best (docs/finetune.md).
         let layers = |parts: &[&str]| parts.iter().map(|&part| part.to_owned()).collect();
         (wish.batch, wish.layers, wish.caption_drop, wish.prior) = match self {
-            Self::Subject => (24, layers(&TuneWish::LAYERS[..3]), 0.0, 0.25),
+            Self::Subject => (20, layers(&TuneWish::LAYERS[..3]), 0.0, 0.33),
             // A style is for everything: the model's own pictures would hold it back, and what is where is not to change.
-            Self::Style => (
-                usual.batch,
-                layers(&TuneWish::LAYERS[2..]),
-                usual.caption_drop,
-                0.0,
-            ),
+            Self::Style => (16, layers(&TuneWish::LAYERS[2..]), 0.15, 0.0),
             Self::QuickLook => (usual.batch, usual.layers, usual.caption_drop, usual.prior),
         };
-        (wish.alpha, wish.views, wish.part_drop) = (None, usual.views, 0.0);
+        (wish.alpha, wish.part_drop) = (None, 0.0);
+        wish.views = if self == Self::Style { 8 } else { usual.views };
         wish.mirror = matches!(self, Self::Subject);
         wish.save_every = (wish.steps / 6).max(10);
     }
