@@ -49,7 +49,7 @@ impl Preset {
         let usual = TuneWish::default();
         (wish.steps, wish.learning_rate, wish.rank) = match self {
             Self::QuickLook => (100, usual.learning_rate, 8),
-            Self::Style => (300, 2.2e-3, 16),
+            Self::Style => (300, 2.5e-3, 16),
             Self::Subject => (300, 1e-2, 48),
         };
         // What taught windmills and a style best (docs/finetune.md).
