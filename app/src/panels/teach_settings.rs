@@ -175,6 +175,9 @@ fn more_ui(ui: &mut Ui, wish: &mut TuneWish, state: &UiState) {
         wish.alpha = Some(alpha).filter(|&alpha| alpha != wish.rank as f32);
         ui.label(theme::caption_text(ui, "Layers"));
         ui.horizontal(|ui| {
+            // All four fit into the panel.
+            ui.spacing_mut().item_spacing.x = 5.0;
+            ui.spacing_mut().icon_spacing = 3.0;
             for (part, name, tip) in [
                 (
                     TuneWish::LAYERS[0],
