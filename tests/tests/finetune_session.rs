@@ -76,8 +76,8 @@ fn wish(out: &Path, strength: f32) -> LoraWish {
 
 /// A dozen pictures move the model towards a thing it never saw, and it forgets little.
 ///
-/// The aim, 0.8 of the prompts with at most 0.03 of the following lost, is reached with 24 pictures a step (docs/finetune.md).
-/// Here are 8, for the time it takes; what is held is what was measured, with room for other processors.
+/// The aim is 0.8 of the prompts with at most 0.03 of the following lost (docs/finetune.md). Here are 8 pictures a step, for
+/// the time it takes; what is held is what was measured, 44 and 0.03, with room for other processors.
 #[test]
 fn a_new_thing_is_learned() {
     let folder = tempfile::tempdir().unwrap();
@@ -103,8 +103,8 @@ fn a_new_thing_is_learned() {
     );
     assert!(ceiling >= 40, "{ceiling}");
     assert!(before <= 2, "{before}");
-    assert!(after >= 26, "{after}");
-    assert!(kept + 6 >= kept_before, "{kept_before} -> {kept}");
+    assert!(after >= 36, "{after}");
+    assert!(kept + 5 >= kept_before, "{kept_before} -> {kept}");
 }
 
 /// Stopping and going on gives the same adapter as not stopping, to the bit.
