@@ -33,6 +33,8 @@ pub enum Command {
     SetTau(f32),
     /// Change how different pictures of one prompt may be, 0 to 1.
     SetVariety(f32),
+    /// Whether factors of matrix products are rounded, which is quicker on the processor.
+    SetHalfProducts(bool),
     /// Hold this seed.
     SetSeed(u64),
     /// Whether every picture gets a new seed.

@@ -53,6 +53,7 @@ pub fn execute(command: Command, state: &mut UiState, hands: &Hands<'_>) {
         Command::SetTau(tau) => {
             state.draft.spec.tau = powers::moved(&state.draft.spec.tau, tau, 0.0);
         }
+        Command::SetHalfProducts(half) => state.draft.spec.half_products = half,
         Command::SetVariety(variety) => state.draft.spec.set_variety(variety),
         Command::SetCfgCurve(cfg) => state.draft.spec.cfg = cfg,
         Command::SetTauCurve(tau) => state.draft.spec.tau = tau,

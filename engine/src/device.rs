@@ -129,6 +129,7 @@ fn adapters() -> Vec<Found> {
                         .to_owned(),
                     reason: String::new(),
                     memory,
+                    half_products: false,
                 },
                 max_binding: limits
                     .max_storage_buffer_binding_size
@@ -182,6 +183,7 @@ fn cpu(reason: &str) -> OpenDevice {
             driver: String::new(),
             reason: reason.to_owned(),
             memory: memory::free_on_host(),
+            half_products: kernels::has_half_products(),
         },
         max_elements: CPU_MAX_ELEMENTS,
         weights: WeightStorage::default(),

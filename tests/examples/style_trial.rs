@@ -12,8 +12,8 @@ use infinity_engine::device;
 use infinity_engine::generate::Bundle;
 use infinity_tests::ink::write_folder;
 use infinity_tests::lessons::{
-    ORDINARY, in_style, in_style_at_best, starter, style_settings, taught, trial_arguments,
-    write_sheet,
+    ORDINARY, in_style, in_style_at_best, painted_over, starter, style_settings, taught,
+    trial_arguments, write_sheet,
 };
 
 /// How strongly the LoRA is put on: a little less of it moves things less.
@@ -26,10 +26,15 @@ fn main() {
     let device = device::open(DeviceChoice::Cpu).unwrap();
     let before = Bundle::open(&starter(), &device).unwrap();
     let best = in_style_at_best(&before, ORDINARY);
+    let over = painted_over(&before, ORDINARY);
     let before = in_style(&before, ORDINARY);
     println!(
         "painted in the style and through the tokenizer: palette distance {:.1}, layouts {} of {ORDINARY}",
         best.palette_distance, best.layouts.0,
+    );
+    println!(
+        "the starter's own pictures painted over and through the tokenizer: palette distance {:.1}, layouts {} of {ORDINARY}",
+        over.palette_distance, over.layouts.0,
     );
     for strength in STRENGTHS {
         let worn = LoraWish::new(out.join("lora.safetensors"), strength);

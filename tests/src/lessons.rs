@@ -153,12 +153,27 @@ pub fn in_style(bundle: &Bundle, count: u64) -> InStyle {
 /// The same for postcards painted in the style that went through the tokenizer alone: no lesson can do better.
 pub fn in_style_at_best(bundle: &Bundle, count: u64) -> InStyle {
     let wishes = wishes(count);
+    let painted = wishes
+        .iter()
+        .map(|(card, _, seed)| paint(card, *seed, STARTER_SIDE, STARTER_SIDE));
+    let pictures = inked_and_encoded(bundle, painted);
+    compared(&wishes, pictures)
+}
+
+/// The same for ordinary pictures that the model draws, painted over in the style by hand: a lesson that changes
+/// nothing but the style draws these.
+pub fn painted_over(bundle: &Bundle, count: u64) -> InStyle {
+    let drawn = in_style(bundle, count).pictures;
+    compared(&wishes(count), inked_and_encoded(bundle, drawn.into_iter()))
+}
+
+/// Pictures in the style, through the tokenizer.
+fn inked_and_encoded(bundle: &Bundle, pictures: impl Iterator<Item = Rgb8Image>) -> Vec<Rgb8Image> {
     let schedule = ScaleSchedule::nearest(1.0, STARTER_SCALES).unwrap();
-    let pictures = wishes.iter().flat_map(|(card, _, seed)| {
-        let painted = inked(&paint(card, *seed, STARTER_SIDE, STARTER_SIDE));
-        reconstruct(&bundle.vae, &[painted], &schedule.scales).unwrap()
+    let all = pictures.flat_map(|picture| {
+        reconstruct(&bundle.vae, &[inked(&picture)], &schedule.scales).unwrap()
     });
-    compared(&wishes, pictures.collect())
+    all.collect()
 }
 
 fn compared(wishes: &[Wish], pictures: Vec<Rgb8Image>) -> InStyle {

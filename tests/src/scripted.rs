@@ -243,6 +243,7 @@ impl ScriptedEngine {
 pub fn device() -> DeviceInfo {
     DeviceInfo {
         memory: Some(16_000_000_000),
+        half_products: true,
         kind: DeviceKind::Cpu,
         name: "16 threads".to_owned(),
         backend: String::new(),

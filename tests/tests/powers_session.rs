@@ -11,6 +11,7 @@ use infinity_engine::EngineHandle;
 use infinity_engine::api::{
     Doubt, EngineError, Event, GenerateSpec, Mask, Rgb8Image, Sides, Source, Task,
 };
+use infinity_engine::kernels;
 use infinity_tests::models::{self, STARTER_SCALES, STARTER_SIDE};
 
 const PROMPT: &str = "at night, a red house on the left, green hills, a white moon on the right";
@@ -85,6 +86,7 @@ fn finished_drafts_are_the_pictures_drawn_in_one_go() {
     for (ratio, count, scales) in [(1.0, 20, 3), (1.5, 13, 4), (0.8, 9, 1), (1.0, 8, 2)] {
         let spec = GenerateSpec {
             ratio,
+            half_products: scales == 2,
             ..GenerateSpec::new(PROMPT, 100 * scales as u64)
         };
         let (all, cost) = drafts(&engine, &spec, (count, scales)).unwrap();
@@ -110,6 +112,35 @@ fn finished_drafts_are_the_pictures_drawn_in_one_go() {
         let error = drafts(&engine, &GenerateSpec::new("a", 1), (count, scales)).unwrap_err();
         assert!(error.to_string().contains("draft"), "{error}");
     }
+    engine.shut_down().unwrap();
+}
+
+/// Rounded products draw what exact ones draw but for bits in doubt, the same every time, and the recipe says so.
+#[test]
+fn rounded_products_draw_nearly_the_same() {
+    let engine = engine();
+    let drawn = |half_products| {
+        let spec = GenerateSpec {
+            half_products,
+            ..GenerateSpec::new(PROMPT, 5)
+        };
+        run(&engine, Task::Generate(spec)).unwrap()
+    };
+    let (exact, half, again) = (drawn(false), drawn(true), drawn(true));
+    assert!(half.image == again.image && half.spec == again.spec);
+    assert!(half.spec.half_products && !exact.spec.half_products);
+    let bits = |drawn: &Drawn| drawn.spec.bits.as_ref().unwrap().scales().unwrap();
+    for (scale, (a, b)) in bits(&exact).iter().zip(bits(&half)).enumerate() {
+        let same = a.iter().zip(&b).filter(|(a, b)| a == b).count();
+        assert!(
+            10 * same >= 9 * a.len(),
+            "scale {scale}: {same} of {}",
+            a.len()
+        );
+    }
+    assert_eq!(exact.image == half.image, !kernels::has_half_products());
+    assert!(rebuilt(&engine, &half.spec).unwrap().last() == Some(&half.image));
+    assert!(rebuilt(&engine, &exact.spec).unwrap().last() == Some(&exact.image));
     engine.shut_down().unwrap();
 }
 

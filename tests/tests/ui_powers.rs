@@ -224,7 +224,10 @@ fn settings_differ_from_scale_to_scale() {
         (spec.detail_prompt.as_str(), spec.detail_from),
         ("in oil", 3)
     );
-    assert_eq!(spec.certainty, None);
+    assert_eq!((spec.certainty, spec.half_products), (None, false));
+    desk.click("Quick products");
+    let (_, spec) = desk.draw();
+    assert!(spec.half_products);
     desk.harness
         .get_all_by_label("Variety")
         .find(|node| node.accesskit_node().role() == egui::Role::Slider)

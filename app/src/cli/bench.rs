@@ -9,6 +9,7 @@ use infinity_engine::bench::{
     PartTime, Preset, Report, loading, operations, run as measure, training,
 };
 use infinity_engine::device::{self, OpenDevice};
+use infinity_engine::kernels::{Precision, with_precision};
 use infinity_engine::model::ModelConfig;
 use infinity_engine::weights::atomic_write;
 
@@ -47,6 +48,9 @@ pub(super) struct Args {
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
+    /// Round factors of matrix products to bf16 where the processor multiplies those, as `draw --half-products` does.
+    #[arg(long)]
+    half_products: bool,
     /// Runs after the first; the quickest of them counts.
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
@@ -76,7 +80,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         .find(|preset| preset.name() == args.preset)
         .ok_or_else(|| CliError::Usage(format!("--preset {} is not known", args.preset)))?;
     let scales = args.pn.scale_count();
-    let report = measure(preset, &open, scales, args.runs.clamp(1, 1000))?;
+    let work = || measure(preset, &open, scales, args.runs.clamp(1, 1000));
+    let mut report = with_precision(Precision::wished(args.half_products), work)?;
+    report.half_products = args.half_products && open.info.half_products;
     print(&report, opening);
     if preset == Preset::M125 && args.pn == PixelBudget::P006M {
         compare("drawing", report.sum("scale").1, REFERENCE_DRAW_SECS);
@@ -211,6 +217,9 @@ fn print(report: &Report, opening: f32) {
         "product of 1024×1024 matrices, f32: {:.0} GFLOP/s\n",
         report.matrix_peak
     );
+    if report.half_products {
+        println!("factors of the networks' products are rounded to bf16\n");
+    }
     println!(
         "{:<10} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
         "part", "tokens", "first s", "warm s", "device s", "kernels", "waits", "GFLOP/s", "of peak"

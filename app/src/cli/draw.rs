@@ -62,6 +62,9 @@ pub(super) struct Args {
     /// How much of the guidance is drawn: exact (as the paper), balanced (none at the last quarter of the scales) or draft (none at the last half): quicker.
     #[arg(long, value_name = "MODE", default_value = "exact", value_parser = values::mode)]
     mode: Mode,
+    /// Round factors of matrix products to bf16 where the processor multiplies those: quicker; where the model was in doubt, the picture may differ.
+    #[arg(long)]
+    half_products: bool,
     /// Temperature, one number or one per scale: 0.5 to 1 usual; the model's own when left out.
     #[arg(long, value_name = "X[,X…]", value_parser = values::numbers, allow_hyphen_values = true)]
     tau: Option<Numbers>,
@@ -380,6 +383,7 @@ fn spec(
         top_k: args.top_k.unwrap_or(usual.top_k),
         top_p: args.top_p.unwrap_or(usual.top_p),
         certainty: args.certainty.or(usual.certainty),
+        half_products: args.half_products || usual.half_products,
         loras: if args.lora.is_empty() {
             usual.loras
         } else {

@@ -7,6 +7,7 @@ use infinity_engine::api::{DeviceChoice, LoraWish, Mode, WeightStorage};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::eval::{EvalSpec, GroupScore, evaluate, through_tokenizer};
 use infinity_engine::generate::Bundle;
+use infinity_engine::kernels::{Precision, with_precision};
 use infinity_engine::schedule::ScaleSchedule;
 use infinity_engine::train::open_vae;
 use infinity_engine::train::report::write_sheet;
@@ -47,6 +48,9 @@ pub(super) struct Args {
     /// How much of the guidance is drawn: exact (as the paper), balanced (none at the last quarter of the scales) or draft (none at the last half): quicker.
     #[arg(long, value_name = "MODE", default_value = "exact", value_parser = values::mode)]
     mode: Mode,
+    /// Round factors of matrix products to bf16 where the processor multiplies those: quicker.
+    #[arg(long)]
+    half_products: bool,
     /// Temperature, one number or one per scale; the model's own unless given.
     #[arg(long, value_parser = values::numbers)]
     tau: Option<Numbers>,
@@ -91,9 +95,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         spec.cfg.push(bundle.info.cfg);
     }
     spec.cfg = args.mode.guidance(&spec.cfg, scales);
-    let report = evaluate(&bundle, &spec, &mut |done, total| {
-        eprint!("\r{done} of {total} pictures");
-    })?;
+    let mut tell = |done, total| eprint!("\r{done} of {total} pictures");
+    let work = || evaluate(&bundle, &spec, &mut tell);
+    let report = with_precision(Precision::wished(args.half_products), work)?;
     eprintln!();
     let (width, height) = report.size_px;
     println!(

@@ -68,7 +68,10 @@ pub fn ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
                 }
             });
         });
-        ui.vertical(|ui| detail_ui(ui, state, count, commands));
+        ui.vertical(|ui| {
+            detail_ui(ui, state, count, commands);
+            products_ui(ui, state, commands);
+        });
     });
     if !spec.loras.is_empty() {
         loras_ui(ui, state, count, commands);
@@ -136,6 +139,25 @@ fn shortest_factors(values: Vec<f32>) -> Vec<f32> {
         Vec::new()
     } else {
         values
+    }
+}
+
+/// Rounded products, where they are quicker.
+fn products_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
+    if !state
+        .device
+        .as_ref()
+        .is_some_and(|device| device.half_products)
+    {
+        return;
+    }
+    let mut half = state.draft.spec.half_products;
+    ui.spacing_mut().interact_size.y = 18.0;
+    let field = ui.checkbox(&mut half, "Quick products").on_hover_text(
+        "Multiplies rounded numbers (bf16), which this processor does more quickly; where the model was in doubt, the picture may differ from the exact one.",
+    );
+    if field.changed() {
+        commands.push(Command::SetHalfProducts(half));
     }
 }
 

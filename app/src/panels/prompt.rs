@@ -310,6 +310,7 @@ impl Prompt {
                     in_use: spec.cfg.len() > 1
                         || spec.tau.len() > 1
                         || spec.certainty.is_some()
+                        || spec.half_products
                         || !spec.detail_prompt.trim().is_empty()
                         || spec.loras.iter().any(|lora| !lora.by_scale.is_empty()),
                 };

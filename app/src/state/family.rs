@@ -87,6 +87,7 @@ fn changes(old: &GenerateSpec, new: &GenerateSpec) -> Vec<String> {
     add(old.cfg != new.cfg, "guidance");
     add(old.tau != new.tau, "looseness");
     add(old.certainty != new.certainty, "variety");
+    add(old.half_products != new.half_products, "quick products");
     add(old.loras != new.loras, "LoRAs");
     list
 }

@@ -93,6 +93,10 @@ pub struct GenerateSpec {
     /// Where guidance is applied: 0 for the logits, `-n` for the output of the n-th last layer.
     #[serde(default = "default_cfg_layers")]
     pub cfg_insertion_layers: Vec<i32>,
+    /// Whether factors of matrix products are rounded to bf16 where the processor multiplies those: quicker, and bits
+    /// that were a matter of doubt may fall the other way. Elsewhere it changes nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub half_products: bool,
     /// Seed of the counter-based random numbers.
     pub seed: u64,
     /// How many first scales come from `bits` instead of being drawn.
@@ -133,6 +137,11 @@ impl LoraWish {
         let own = self.by_scale.get(index).or(self.by_scale.last());
         self.strength * own.copied().unwrap_or(1.0)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -183,6 +192,7 @@ impl GenerateSpec {
             top_k: default_top_k(),
             top_p: default_top_p(),
             cfg_insertion_layers: default_cfg_layers(),
+            half_products: false,
             seed,
             keep: 0,
             bits: None,

@@ -153,6 +153,9 @@ pub struct Report {
     pub parameters: u64,
     /// Product of two 1024×1024 matrices in f32 on this device, in 10⁹ operations per second.
     pub matrix_peak: f32,
+    /// Whether factors of the networks' products were rounded, where that makes the device quicker.
+    #[serde(default)]
+    pub half_products: bool,
     /// Bytes that a picture takes with everything loaded, computed.
     pub memory: u64,
     /// Bytes that the device's allocator holds after the last run, and the most it ever took from the device; `None`
@@ -249,6 +252,7 @@ pub fn run(
         size_px: schedule.size_px(),
         parameters,
         matrix_peak,
+        half_products: false,
         memory,
         allocated: burn
             .memory_pool_usage()

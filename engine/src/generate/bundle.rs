@@ -12,6 +12,7 @@ use crate::api::{
     EngineError, GenerateSpec, Keeping, LoraWish, ModelInfo, RatioInfo, Rgb8Image, Storage,
 };
 use crate::device::OpenDevice;
+use crate::kernels::{Precision, with_precision};
 use crate::lora::{self, LoraInfo};
 use crate::memory::{self, Sizes};
 use crate::model::{ModelConfig, Transformer};
@@ -282,7 +283,7 @@ impl Bundle {
             detail: encoded(&spec.detail_prompt)?,
             negative: encoded(&spec.negative_prompt)?,
         };
-        match generate(self.wardrobe(), &texts, &plan, &mut Nobody)? {
+        let work = || match generate(self.wardrobe(), &texts, &plan, &mut Nobody)? {
             Outcome::Done(sums) => {
                 let sum = sums
                     .first()
@@ -291,7 +292,8 @@ impl Bundle {
                 self.preview(sum, last, last)
             }
             Outcome::Cancelled => Err(EngineError::internal("drawing stopped by nobody")),
-        }
+        };
+        with_precision(Precision::wished(spec.half_products), work)
     }
 
     /// Identity of the picture tokenizer, which says what bits mean.
@@ -324,7 +326,8 @@ impl Bundle {
                 value: format!("{}×{}", picture.width, picture.height),
                 advice: "It has no pixels.".to_owned(),
             })?;
-        let features = self.vae.encode(self.vae.pixels(&picture));
+        let encode = || self.vae.encode(self.vae.pixels(&picture));
+        let features = with_precision(Precision::Single, encode);
         let features = read_back(features, "encoding the picture")?;
         if features.iter().any(|value| !value.is_finite()) {
             return Err(EngineError::NotFinite {
@@ -336,7 +339,7 @@ impl Bundle {
         Ok(layout.encode(&features, &schedule.scales))
     }
 
-    /// Text features of `prompts`, one row each.
+    /// Text features of `prompts`, one row each; always in f32, as they are kept for other pictures.
     ///
     /// # Errors
     /// [`EngineError::Internal`] when the tokenizer fails.
@@ -345,7 +348,8 @@ impl Bundle {
             .iter()
             .map(|prompt| self.tokenizer.encode(prompt))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(self.text()?.forward(&ids))
+        let text = self.text()?;
+        Ok(with_precision(Precision::Single, || text.forward(&ids)))
     }
 
     /// The picture so far, at the resolution of `scale`; `last` is the plan's finest grid.

@@ -35,17 +35,35 @@ use serde::{Deserialize, Serialize};
 pub enum Precision {
     /// Factors and sums in f32.
     Single,
-    /// Factors of matrix products rounded to bf16 where the processor multiplies those, sums and all else in f32; for
-    /// training.
+    /// Factors of matrix products rounded to bf16 where the processor multiplies those, sums and all else in f32.
     Half,
     /// Not at all: tensor operations do everything.
     Off,
+}
+
+impl Precision {
+    /// As a picture is wished.
+    pub const fn wished(half_products: bool) -> Self {
+        if half_products {
+            Self::Half
+        } else {
+            Self::Single
+        }
+    }
 }
 
 /// Whether this processor runs them.
 pub fn available() -> bool {
     #[cfg(target_arch = "x86_64")]
     return x86::set().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Whether this processor multiplies bf16 factors.
+pub fn has_half_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return x86::set() == Some(x86::Set::Wide);
     #[cfg(not(target_arch = "x86_64"))]
     false
 }

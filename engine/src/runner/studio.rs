@@ -10,6 +10,7 @@ use crate::api::{EngineError, Event, GenerateSpec, JobId, PictureBits, Source, S
 use crate::generate::{
     Bundle, Keeping, Layout, Outcome, Outside, Plan, ScaleView, Texts, Watcher, generate,
 };
+use crate::kernels::{Precision, with_precision};
 use crate::schedule::ScaleSchedule;
 use crate::text::TextFeatures;
 
@@ -35,19 +36,20 @@ impl Studio<'_> {
         previews: Previews,
         link: &Link,
     ) -> Option<Result<(), EngineError>> {
-        Some(match task {
-            Task::Generate(spec) => self.draw(job, spec, None, previews, link),
-            Task::GenerateFrom { spec, source } => {
-                self.draw(job, spec, Some(source), previews, link)
-            }
-            Task::Drafts {
-                spec,
-                count,
-                scales,
-            } => self.drafts(job, spec, (*count, *scales), link),
-            Task::Rebuild(spec) => self.rebuild(job, spec, link),
-            Task::LookThrough { .. } | Task::Tune(_) => return None,
-        })
+        let (Task::Generate(spec)
+        | Task::GenerateFrom { spec, .. }
+        | Task::Drafts { spec, .. }
+        | Task::Rebuild(spec)) = task
+        else {
+            return None;
+        };
+        let work = || match task {
+            Task::GenerateFrom { source, .. } => self.draw(job, spec, Some(source), previews, link),
+            Task::Drafts { count, scales, .. } => self.drafts(job, spec, (*count, *scales), link),
+            Task::Rebuild(_) => self.rebuild(job, spec, link),
+            _ => self.draw(job, spec, None, previews, link),
+        };
+        Some(with_precision(Precision::wished(spec.half_products), work))
     }
 
     /// Draws one picture and tells how it goes; the caller tells of errors.
