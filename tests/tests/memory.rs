@@ -95,9 +95,10 @@ fn what_is_computed_beforehand_is_what_it_takes() {
         both - single
     );
     drop(eight);
-    for scales in [5, 7, 9] {
+    for (scales, half_products) in [(5, false), (7, false), (9, false), (7, true)] {
         let mut spec = GenerateSpec::new("blue sea, a red boat", 1);
         spec.scale_count = Some(scales);
+        spec.half_products = half_products;
         COUNTER.reset_peak_usage();
         bundle.draw(&spec).unwrap();
         let took = COUNTER.peak_usage() as u64 - before;
@@ -112,7 +113,8 @@ fn what_is_computed_beforehand_is_what_it_takes() {
                 work: device.work(),
             },
         );
-        hold(&format!("a picture of {scales} scales"), took, &need);
+        let what = format!("a picture of {scales} scales, rounded: {half_products}");
+        hold(&what, took, &need);
     }
 
     let folder = tempfile::tempdir().unwrap();
