@@ -33,7 +33,7 @@ pub enum Command {
     SetTau(f32),
     /// Change how different pictures of one prompt may be, 0 to 1.
     SetVariety(f32),
-    /// Whether factors of matrix products are rounded, which is quicker on the processor.
+    /// Whether factors of matrix products are rounded.
     SetHalfProducts(bool),
     /// Hold this seed.
     SetSeed(u64),

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{Device, DeviceKind as BurnKind};
+use burn::tensor::{DType, Device, DeviceKind as BurnKind};
 
 use crate::api::{DeviceChoice, DeviceInfo, DeviceKind, EngineError, WeightStorage};
 use crate::memory::Work;
@@ -296,10 +296,12 @@ fn graphics(found: &Found, reason: &str) -> Result<OpenDevice, EngineError> {
         });
         (device, setup.device, full)
     };
+    let half_products = device.supports_dtype(DType::F16);
     Ok(OpenDevice {
         device,
         info: DeviceInfo {
             reason: reason.to_owned(),
+            half_products,
             ..found.info.clone()
         },
         max_elements: (found.max_binding / VALUE_BYTES) as usize,

@@ -1,6 +1,6 @@
 //! Small layers that more than one network uses.
 
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{DType, Device, Tensor, activation};
 
 use crate::kernels;
 use crate::weights::{Init, Network, Slots, widened};
@@ -31,19 +31,35 @@ pub fn add_low_rank(x: &Tensor<3>, mut y: Tensor<3>, additions: &[LowRank]) -> T
 ///
 /// A weight kept in less than f32 is widened first.
 pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<3> {
-    let weight = &widened(weight.clone(), x.dtype());
-    if let Some(y) = kernels::linear(&x, weight, bias) {
-        return y;
-    }
     let [batch, length, inputs] = x.dims();
-    let y = x
-        .reshape([batch * length, inputs])
-        .matmul(weight.clone().transpose()); // [B*L, out]
+    let y = if kernels::is_multiplied_in_f16(&x) {
+        product_in_f16(x.reshape([batch * length, inputs]), weight)
+    } else {
+        let weight = &widened(weight.clone(), x.dtype());
+        if let Some(y) = kernels::linear(&x, weight, bias) {
+            return y;
+        }
+        x.reshape([batch * length, inputs])
+            .matmul(weight.clone().transpose()) // [B*L, out]
+    };
     let y = match bias {
         Some(bias) => y + bias.clone().unsqueeze(),
         None => y,
     };
     y.reshape([batch, length, weight.dims()[0]])
+}
+
+/// What values are divided by while they are in f16, which ends at 65,504: what enters the last matrix of a feed-forward
+/// layer spikes to hundreds of times its median. So there is room for four millions, and values down to 0.004 keep all
+/// eleven bits.
+const ROOM: f32 = 64.0;
+
+/// `x Wᵀ` for rows `[n, in]`, both rounded to f16.
+fn product_in_f16(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    let weight = widened(weight.clone(), DType::F16);
+    let x = x.mul_scalar(1.0 / ROOM).cast(DType::F16);
+    let y = x.matmul(weight.transpose());
+    y.cast(DType::F32).mul_scalar(ROOM)
 }
 
 /// A linear layer that may take low-rank additions.
@@ -165,4 +181,58 @@ pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     const DOUBLED: f64 = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
     let inner = x.clone() + x.clone() * x.clone() * x.clone() * 0.044_715;
     x * activation::sigmoid(inner * DOUBLED)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device, Tensor, TensorData};
+
+    use super::product;
+    use crate::api::DeviceChoice;
+    use crate::device;
+    use crate::kernels::{self, Precision, with_precision};
+    use crate::random::Stream;
+
+    fn values<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+        let stream = Stream::new(seed, 1);
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count as u64).map(|i| stream.normal(i) as f32).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// At odd sizes, with weights kept in either precision, and with inputs that f16 itself cannot hold.
+    #[test]
+    fn products_in_f16_are_the_products() {
+        let Ok(open) = device::open(DeviceChoice::Software) else {
+            eprintln!("SKIPPED: no software graphics driver");
+            return;
+        };
+        let device = &open.device;
+        assert!(open.info.half_products);
+        for [rows, length, inputs, outputs] in [[1, 1, 1, 1], [2, 7, 33, 5], [1, 65, 130, 67]] {
+            for spike in [0.0, 3e5] {
+                let mut x = values([rows, length, inputs], 1, device);
+                let place = values([rows, length, inputs], 2, device).greater_elem(2.5);
+                x = x.clone().mask_fill(place, spike);
+                let weight = values([outputs, inputs], 3, device);
+                let bias = values([outputs], 4, device);
+                let wanted = product(x.clone(), &weight, Some(&bias));
+                // Of every row, the length of what is multiplied.
+                let scale = x.clone().square().sum_dim(2).sqrt().add_scalar(1.0);
+                for weight in [weight.clone(), weight.clone().cast(DType::F16)] {
+                    let work = || {
+                        assert!(kernels::is_multiplied_in_f16(&x));
+                        product(x.clone(), &weight, Some(&bias))
+                    };
+                    let half = with_precision(Precision::Half, work);
+                    let apart = ((half - wanted.clone()) / scale.clone()).abs().max();
+                    let apart: f32 = apart.into_scalar();
+                    assert!(
+                        apart < 4e-3,
+                        "{rows} {length} {inputs} {outputs} {spike}: {apart}"
+                    );
+                }
+            }
+        }
+    }
 }

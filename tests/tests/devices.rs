@@ -15,6 +15,7 @@ use std::path::Path;
 use infinity_engine::api::{DeviceChoice, EngineError, Event, GenerateSpec, WeightStorage};
 use infinity_engine::device;
 use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
+use infinity_engine::kernels::{Precision, with_precision};
 use infinity_engine::{SpawnOptions, spawn};
 
 /// Logits of the first scale: two for each of 32 bits.
@@ -45,6 +46,33 @@ fn record(bundle: &Bundle, seed: u64) -> Record {
     let text = bundle.encode(&[prompt]).unwrap();
     generate(&bundle.transformer, &text.into(), &plan, &mut record).unwrap();
     record
+}
+
+/// Products in f16 move logits a little, and only bits that were in doubt.
+#[test]
+fn rounded_products_draw_nearly_the_same_on_software_graphics() {
+    let Ok(software) = device::open(DeviceChoice::Software) else {
+        eprintln!("SKIPPED: no software graphics driver, so nothing to compare with");
+        return;
+    };
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+    for weights in [WeightStorage::Single, WeightStorage::Half] {
+        let mut software = software.clone();
+        software.weights = weights;
+        let bundle = Bundle::open(&starter, &software).unwrap();
+        let exact = record(&bundle, 1);
+        let half = with_precision(Precision::Half, || record(&bundle, 1));
+        let logits = |record: &Record| record.logits[..FIRST_LOGITS].to_vec();
+        let pairs = logits(&exact).into_iter().zip(logits(&half));
+        let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let same = exact.bits.iter().zip(&half.bits).filter(|(a, b)| a == b);
+        let share = same.count() as f32 / exact.bits.len() as f32;
+        eprintln!("first logits {apart:.1e} apart, {share:.4} of the bits the same");
+        assert!(
+            apart > 0.0 && apart < 0.2 && share > 0.95,
+            "{apart} {share}"
+        );
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(super) struct Args {
     /// Where to compute: auto, gpu, gpu:N, cpu or software.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
     device: DeviceChoice,
-    /// Round factors of matrix products to bf16 where the processor multiplies those, as `draw --half-products` does.
+    /// Round factors of matrix products, as `draw --half-products` does.
     #[arg(long)]
     half_products: bool,
     /// Runs after the first; the quickest of them counts.
@@ -218,7 +218,7 @@ fn print(report: &Report, opening: f32) {
         report.matrix_peak
     );
     if report.half_products {
-        println!("factors of the networks' products are rounded to bf16\n");
+        println!("factors of the networks' products are rounded\n");
     }
     println!(
         "{:<10} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",

@@ -62,7 +62,7 @@ pub(super) struct Args {
     /// How much of the guidance is drawn: exact (as the paper), balanced (none at the last quarter of the scales) or draft (none at the last half): quicker.
     #[arg(long, value_name = "MODE", default_value = "exact", value_parser = values::mode)]
     mode: Mode,
-    /// Round factors of matrix products to bf16 where the processor multiplies those: quicker; where the model was in doubt, the picture may differ.
+    /// Round factors of matrix products, to bf16 where the processor multiplies those (quicker), to f16 on graphics devices; where the model was in doubt, the picture may differ.
     #[arg(long)]
     half_products: bool,
     /// Temperature, one number or one per scale: 0.5 to 1 usual; the model's own when left out.

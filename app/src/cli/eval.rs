@@ -48,7 +48,7 @@ pub(super) struct Args {
     /// How much of the guidance is drawn: exact (as the paper), balanced (none at the last quarter of the scales) or draft (none at the last half): quicker.
     #[arg(long, value_name = "MODE", default_value = "exact", value_parser = values::mode)]
     mode: Mode,
-    /// Round factors of matrix products to bf16 where the processor multiplies those: quicker.
+    /// Round factors of matrix products, as `draw --half-products` does.
     #[arg(long)]
     half_products: bool,
     /// Temperature, one number or one per scale; the model's own unless given.

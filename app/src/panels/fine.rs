@@ -142,7 +142,7 @@ fn shortest_factors(values: Vec<f32>) -> Vec<f32> {
     }
 }
 
-/// Rounded products, where they are quicker.
+/// Rounded products, where the device can do them.
 fn products_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
     if !state
         .device
@@ -154,7 +154,7 @@ fn products_ui(ui: &mut Ui, state: &UiState, commands: &mut Vec<Command>) {
     let mut half = state.draft.spec.half_products;
     ui.spacing_mut().interact_size.y = 18.0;
     let field = ui.checkbox(&mut half, "Quick products").on_hover_text(
-        "Multiplies rounded numbers (bf16), which this processor does more quickly; where the model was in doubt, the picture may differ from the exact one.",
+        "Multiplies rounded numbers: quicker on the processor (bf16), not yet tried on a real graphics card (f16). Where the model was in doubt, the picture may differ from the exact one.",
     );
     if field.changed() {
         commands.push(Command::SetHalfProducts(half));

@@ -102,7 +102,7 @@ pub struct DeviceInfo {
     /// Memory for models and pictures, in bytes: a card's own, or what the machine has free; `None` when unknown.
     #[serde(default)]
     pub memory: Option<u64>,
-    /// Whether [`GenerateSpec::half_products`](super::GenerateSpec::half_products) makes it quicker.
+    /// Whether it can do [`GenerateSpec::half_products`](super::GenerateSpec::half_products); known once it is open.
     #[serde(default)]
     pub half_products: bool,
 }

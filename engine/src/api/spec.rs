@@ -93,8 +93,8 @@ pub struct GenerateSpec {
     /// Where guidance is applied: 0 for the logits, `-n` for the output of the n-th last layer.
     #[serde(default = "default_cfg_layers")]
     pub cfg_insertion_layers: Vec<i32>,
-    /// Whether factors of matrix products are rounded to bf16 where the processor multiplies those: quicker, and bits
-    /// that were a matter of doubt may fall the other way. Elsewhere it changes nothing.
+    /// Whether factors of matrix products are rounded, to bf16 where the processor multiplies those and to f16 on graphics
+    /// devices that have it: bits that were a matter of doubt may fall the other way. Elsewhere it changes nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub half_products: bool,
     /// Seed of the counter-based random numbers.

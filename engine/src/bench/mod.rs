@@ -153,7 +153,7 @@ pub struct Report {
     pub parameters: u64,
     /// Product of two 1024×1024 matrices in f32 on this device, in 10⁹ operations per second.
     pub matrix_peak: f32,
-    /// Whether factors of the networks' products were rounded, where that makes the device quicker.
+    /// Whether factors of the networks' products were rounded.
     #[serde(default)]
     pub half_products: bool,
     /// Bytes that a picture takes with everything loaded, computed.

@@ -24,9 +24,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn::tensor::Tensor;
-#[cfg(target_arch = "x86_64")]
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// How the operations of a thread multiply.
@@ -35,7 +33,8 @@ use serde::{Deserialize, Serialize};
 pub enum Precision {
     /// Factors and sums in f32.
     Single,
-    /// Factors of matrix products rounded to bf16 where the processor multiplies those, sums and all else in f32.
+    /// Factors of matrix products rounded: to bf16 where the processor multiplies those, to f16 on graphics devices that
+    /// have it; sums and all else in f32.
     Half,
     /// Not at all: tensor operations do everything.
     Off,
@@ -66,6 +65,16 @@ pub fn has_half_products() -> bool {
     return x86::set() == Some(x86::Set::Wide);
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+/// Whether `x` is to be multiplied in f16: on a graphics device that has it, while [`Precision::Half`] holds.
+pub fn is_multiplied_in_f16<const D: usize>(x: &Tensor<D>) -> bool {
+    let device = x.device();
+    PRECISION.get() == Precision::Half
+        && x.dtype() == DType::F32
+        && !device.is_autodiff()
+        && device != Device::flex()
+        && device.supports_dtype(DType::F16)
 }
 
 /// Whether this build runs shaders of our own on graphics devices.
