@@ -10,10 +10,10 @@
     reason = "a test stops at the first surprise, and says what it measured"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use infinity_engine::api::{DeviceChoice, EngineError, Event, GenerateSpec, WeightStorage};
-use infinity_engine::device;
+use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
 use infinity_engine::kernels::{Precision, with_precision};
 use infinity_engine::{SpawnOptions, spawn};
@@ -48,20 +48,28 @@ fn record(bundle: &Bundle, seed: u64) -> Record {
     record
 }
 
+/// The starter's folder and the software driver; `None` where there is none, said.
+fn starter_and_software() -> Option<(PathBuf, OpenDevice)> {
+    let Ok(software) = device::open(DeviceChoice::Software) else {
+        eprintln!("SKIPPED: no software graphics driver, so nothing to compare with");
+        return None;
+    };
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+    Some((starter, software))
+}
+
 /// Products in f16 move logits a little, and only bits that were in doubt.
 #[test]
 fn rounded_products_draw_nearly_the_same_on_software_graphics() {
-    let Ok(software) = device::open(DeviceChoice::Software) else {
-        eprintln!("SKIPPED: no software graphics driver, so nothing to compare with");
+    let Some((starter, software)) = starter_and_software() else {
         return;
     };
-    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
     for weights in [WeightStorage::Single, WeightStorage::Half] {
         let mut software = software.clone();
         software.weights = weights;
         let bundle = Bundle::open(&starter, &software).unwrap();
         let exact = record(&bundle, 1);
-        let half = with_precision(Precision::Half, || record(&bundle, 1));
+        let half = with_precision(Precision::Rounded, || record(&bundle, 1));
         let logits = |record: &Record| record.logits[..FIRST_LOGITS].to_vec();
         let pairs = logits(&exact).into_iter().zip(logits(&half));
         let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -77,11 +85,9 @@ fn rounded_products_draw_nearly_the_same_on_software_graphics() {
 
 #[test]
 fn the_starter_draws_the_same_on_processor_and_software_graphics() {
-    let Ok(software) = device::open(DeviceChoice::Software) else {
-        eprintln!("SKIPPED: no software graphics driver, so nothing to compare with");
+    let Some((starter, software)) = starter_and_software() else {
         return;
     };
-    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
     let one = Bundle::open(&starter, &device::open(DeviceChoice::Cpu).unwrap()).unwrap();
     let other = Bundle::open(&starter, &software).unwrap();
     let (mut same, mut different_bits, mut all_bits, mut furthest) = (0, 0, 0, 0.0_f32);

@@ -33,9 +33,11 @@ use serde::{Deserialize, Serialize};
 pub enum Precision {
     /// Factors and sums in f32.
     Single,
-    /// Factors of matrix products rounded: to bf16 where the processor multiplies those, to f16 on graphics devices that
-    /// have it; sums and all else in f32.
+    /// Factors of matrix products rounded to bf16 where the processor multiplies those, sums and all else in f32; for
+    /// training.
     Half,
+    /// The same, and rounded to f16 on graphics devices that have it; for drawing.
+    Rounded,
     /// Not at all: tensor operations do everything.
     Off,
 }
@@ -44,7 +46,7 @@ impl Precision {
     /// As a picture is wished.
     pub const fn wished(half_products: bool) -> Self {
         if half_products {
-            Self::Half
+            Self::Rounded
         } else {
             Self::Single
         }
@@ -67,10 +69,10 @@ pub fn has_half_products() -> bool {
     false
 }
 
-/// Whether `x` is to be multiplied in f16: on a graphics device that has it, while [`Precision::Half`] holds.
+/// Whether `x` is to be multiplied in f16: on a graphics device that has it, while [`Precision::Rounded`] holds.
 pub fn is_multiplied_in_f16<const D: usize>(x: &Tensor<D>) -> bool {
     let device = x.device();
-    PRECISION.get() == Precision::Half
+    PRECISION.get() == Precision::Rounded
         && x.dtype() == DType::F32
         && !device.is_autodiff()
         && device != Device::flex()
@@ -150,7 +152,7 @@ fn applies<const D: usize>(x: &Tensor<D>) -> Option<Precision> {
 macro_rules! by_set {
     ($precision:expr, $set:ident, $factor:ident => $result:expr) => {
         match (x86::set()?, $precision) {
-            (x86::Set::Wide, Precision::Half) => {
+            (x86::Set::Wide, Precision::Half | Precision::Rounded) => {
                 use x86::wide as $set;
                 type $factor = $set::Half;
                 $result
@@ -160,7 +162,7 @@ macro_rules! by_set {
                 type $factor = $set::Single;
                 $result
             }
-            (x86::Set::Narrow, Precision::Half) => {
+            (x86::Set::Narrow, Precision::Half | Precision::Rounded) => {
                 use x86::narrow as $set;
                 type $factor = $set::Half;
                 $result
