@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{DType, Device, DeviceKind as BurnKind};
 
 use crate::api::{DeviceChoice, DeviceInfo, DeviceKind, EngineError, WeightStorage};
+use crate::kernels::MatrixUnits;
 use crate::memory::Work;
 use crate::{kernels, memory};
 
@@ -273,6 +274,32 @@ fn note_full_memory(handle: &wgpu::Device) -> Arc<AtomicBool> {
     full
 }
 
+/// Lets products use the matrix units of `adapter`, which lies under `device`, where it has such as the shader is for.
+fn use_matrix_units(device: &Device, adapter: &wgpu::Adapter) {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let of_side = |side: u32| {
+        adapter.cooperative_matrix_properties().iter().any(|one| {
+            [one.m_size, one.n_size, one.k_size] == [side; 3]
+                && (one.ab_type, one.cr_type) == (F16, F32)
+        })
+    };
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP;
+    if !adapter.features().contains(needed) {
+        return;
+    }
+    let Some(tile) = [16, 8].into_iter().find(|side| of_side(*side)) else {
+        return;
+    };
+    let units = MatrixUnits {
+        tile,
+        subgroup: adapter.get_info().subgroup_min_size,
+        memory: adapter.limits().max_compute_workgroup_storage_size,
+    };
+    kernels::use_matrix_units(device, units);
+}
+
 /// Graphics devices that are open. Burn keeps what it opens until the process ends, so each is opened once, and
 /// again only when it was lost.
 static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
@@ -288,6 +315,7 @@ fn graphics(found: &Found, reason: &str) -> Result<OpenDevice, EngineError> {
             EngineError::internal(format!("opening {}: {error}", found.info.name))
         })?;
         let full = note_full_memory(&setup.device);
+        use_matrix_units(&device, &setup.adapter);
         opened.push(Opened {
             found: found.burn.clone(),
             device: device.clone(),

@@ -33,6 +33,9 @@ pub fn add_low_rank(x: &Tensor<3>, mut y: Tensor<3>, additions: &[LowRank]) -> T
 pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<3> {
     let [batch, length, inputs] = x.dims();
     let y = if kernels::is_multiplied_in_f16(&x) {
+        if let Some(y) = on_matrix_units(&x, weight, bias) {
+            return y;
+        }
         product_in_f16(x.reshape([batch * length, inputs]), weight)
     } else {
         let weight = &widened(weight.clone(), x.dtype());
@@ -47,6 +50,19 @@ pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Te
         None => y,
     };
     y.reshape([batch, length, weight.dims()[0]])
+}
+
+/// `x Wᵀ + b` where the device has matrix units.
+fn on_matrix_units(
+    x: &Tensor<3>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+) -> Option<Tensor<3>> {
+    kernels::matrix_units(&x.device())?;
+    match weight.dtype() {
+        DType::F32 | DType::F16 => kernels::product_in_f16(x, weight, bias),
+        _ => kernels::product_in_f16(x, &widened(weight.clone(), DType::F16), bias),
+    }
 }
 
 /// What values are divided by while they are in f16, which ends at 65,504: what enters the last matrix of a feed-forward

@@ -200,9 +200,10 @@ pub fn most_preview_tokens(last: Scale, keeping: Keeping) -> usize {
 
 /// Bytes of the picture tokenizer.
 const fn tokenizer(sizes: &Sizes, keeping: Keeping) -> u64 {
-    match keeping.weights {
-        Storage::Eight => sizes.weights[1] * VALUE / 2,
-        Storage::Single | Storage::Half => sizes.weights[1] * VALUE,
+    if keeping.halves_tokenizer() {
+        sizes.weights[1] * VALUE / 2
+    } else {
+        sizes.weights[1] * VALUE
     }
 }
 
@@ -257,10 +258,11 @@ pub fn loaded(sizes: &Sizes, keeping: Keeping) -> u64 {
 
 /// Ways to keep a model that `wish` allows, from the quickest to the smallest.
 fn ways(wish: WeightStorage) -> impl Iterator<Item = Keeping> {
-    const WAYS: [[Storage; 2]; 4] = [
+    const WAYS: [[Storage; 2]; 5] = [
         [Storage::Single, Storage::Single],
         [Storage::Half, Storage::Single],
         [Storage::Half, Storage::Half],
+        [Storage::Half, Storage::Eight],
         [Storage::Eight, Storage::Eight],
     ];
     let allowed = match wish {
@@ -268,7 +270,8 @@ fn ways(wish: WeightStorage) -> impl Iterator<Item = Keeping> {
         WeightStorage::Single => &WAYS[..1],
         WeightStorage::Half => &WAYS[1..2],
         WeightStorage::Small => &WAYS[2..3],
-        WeightStorage::Eight => &WAYS[3..],
+        WeightStorage::Smaller => &WAYS[3..4],
+        WeightStorage::Eight => &WAYS[4..],
     };
     allowed.iter().flat_map(|&[weights, cache]| {
         [true, false].map(|text_stays| Keeping {
@@ -277,6 +280,11 @@ fn ways(wish: WeightStorage) -> impl Iterator<Item = Keeping> {
             text_stays,
         })
     })
+}
+
+/// The quickest way to keep a model that `wish` allows.
+pub fn quickest(wish: WeightStorage) -> Keeping {
+    ways(wish).next().unwrap_or_default()
 }
 
 /// What a picture of `scales` scales takes the next smaller way of keeping a model that is kept as `now`, in bytes;

@@ -12,10 +12,14 @@
 
 use std::path::{Path, PathBuf};
 
-use infinity_engine::api::{DeviceChoice, EngineError, Event, GenerateSpec, WeightStorage};
+use burn::tensor::Tensor;
+use infinity_engine::api::{
+    DeviceChoice, EngineError, Event, GenerateSpec, Rgb8Image, WeightStorage,
+};
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
-use infinity_engine::kernels::{Precision, with_precision};
+use infinity_engine::kernels::{Precision, matrix_units, with_precision};
+use infinity_engine::vae::Decoding;
 use infinity_engine::{SpawnOptions, spawn};
 
 /// Logits of the first scale: two for each of 32 bits.
@@ -58,13 +62,98 @@ fn starter_and_software() -> Option<(PathBuf, OpenDevice)> {
     Some((starter, software))
 }
 
+/// Decodes every scale, the next one being with the device meanwhile; notes what happened when.
+struct Ahead<'a> {
+    bundle: &'a Bundle,
+    bits: Vec<u8>,
+    order: Vec<(&'static str, usize)>,
+    decoding: Option<(usize, Decoding)>,
+    pictures: Vec<Rgb8Image>,
+}
+
+impl Watcher for Ahead<'_> {
+    fn tensor(&mut self, index: usize, name: &str, _tensor: &Tensor<3>) {
+        if name == "block_last_out" {
+            self.order.push(("given", index));
+        }
+    }
+
+    fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
+        self.bits.extend(&view.bits[0]);
+        self.order.push(("drawn", view.index));
+        let begun = self
+            .bundle
+            .begin_preview(&view.sums[0], view.scale, view.scale);
+        self.decoding = Some((view.index, begun));
+        Ok(())
+    }
+
+    fn works_ahead(&self) -> bool {
+        true
+    }
+
+    fn shown(&mut self) -> Result<(), EngineError> {
+        let (index, decoding) = self.decoding.take().unwrap();
+        self.pictures.push(decoding.finish()?);
+        self.order.push(("shown", index));
+        Ok(())
+    }
+}
+
+/// A device has its next scale before a picture of the one before is awaited, and draws the same.
+#[test]
+fn the_next_scale_is_given_while_a_picture_is_on_its_way() {
+    let cpu = device::open(DeviceChoice::Cpu).unwrap();
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+    let software = starter_and_software().map(|(_, software)| software);
+    for device in [Some(cpu), software].into_iter().flatten() {
+        let bundle = Bundle::open(&starter, &device).unwrap();
+        let spec = GenerateSpec {
+            scale_count: Some(4),
+            ..GenerateSpec::new(&bundle.info.example_prompts[0], 3)
+        };
+        let plan = Plan::new(&spec, 4, bundle.transformer.config.depth).unwrap();
+        let text = bundle
+            .encode(&[&bundle.info.example_prompts[0]])
+            .unwrap()
+            .into();
+        let mut plain = Record::default();
+        generate(&bundle.transformer, &text, &plan, &mut plain).unwrap();
+        let mut ahead = Ahead {
+            bundle: &bundle,
+            bits: Vec::new(),
+            order: Vec::new(),
+            decoding: None,
+            pictures: Vec::new(),
+        };
+        generate(&bundle.transformer, &text, &plan, &mut ahead).unwrap();
+        assert!(ahead.bits == plain.bits);
+        let mut order = vec![("given", 0)];
+        for index in 0..4 {
+            order.push(("drawn", index));
+            if index < 3 {
+                order.push(("given", index + 1));
+            }
+            order.push(("shown", index));
+        }
+        assert_eq!(ahead.order, order);
+        let sides: Vec<u32> = ahead.pictures.iter().map(|picture| picture.width).collect();
+        assert_eq!(sides, [16, 32, 64, 96]);
+    }
+}
+
 /// Products in f16 move logits a little, and only bits that were in doubt.
 #[test]
 fn rounded_products_draw_nearly_the_same_on_software_graphics() {
     let Some((starter, software)) = starter_and_software() else {
         return;
     };
-    for weights in [WeightStorage::Single, WeightStorage::Half] {
+    eprintln!("{:?}", matrix_units(&software.device));
+    for weights in [
+        WeightStorage::Single,
+        WeightStorage::Half,
+        WeightStorage::Small,
+    ] {
         let mut software = software.clone();
         software.weights = weights;
         let bundle = Bundle::open(&starter, &software).unwrap();

@@ -387,14 +387,15 @@ fn a_small_model_draws_nearly_the_same() {
     // A machine on which nothing fits.
     device.info.memory = Some(1);
     let mut bytes = u64::MAX;
-    for (wish, kept) in [
-        (WeightStorage::Small, Storage::Half),
-        (WeightStorage::Eight, Storage::Eight),
+    for (wish, weights, cache) in [
+        (WeightStorage::Small, Storage::Half, Storage::Half),
+        (WeightStorage::Smaller, Storage::Half, Storage::Eight),
+        (WeightStorage::Eight, Storage::Eight, Storage::Eight),
     ] {
         device.weights = wish;
         let mut small = Bundle::open(&starter(), &device).unwrap();
         let keeping = small.info.keeping;
-        assert!(keeping.cache == kept && keeping.weights == kept && !keeping.text_stays);
+        assert!(keeping.cache == cache && keeping.weights == weights && !keeping.text_stays);
         let picture = small.draw(&spec).unwrap();
         small.leave_text();
         assert!(small.draw(&spec).unwrap() == picture);

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use infinity_engine::api::{DeviceChoice, PixelBudget, bytes_text};
+use infinity_engine::api::{DeviceChoice, PixelBudget, WeightStorage, bytes_text};
 use infinity_engine::bench::{
-    PartTime, Preset, Report, loading, operations, run as measure, training,
+    Measure, PartTime, Preset, Report, loading, operations, picture_giga_operations,
+    run as measure, training,
 };
 use infinity_engine::device::{self, OpenDevice};
-use infinity_engine::kernels::{Precision, with_precision};
 use infinity_engine::model::ModelConfig;
 use infinity_engine::weights::atomic_write;
 
@@ -27,17 +27,19 @@ const REFERENCE_DECODE_SECS: f32 = 2.16;
 /// that comes along, whole; the others are published sizes without their text encoder, in f32;
 /// of `125m` the reference program's times on two processor cores are known. `training` makes a few updates of the
 /// starter's own settings; `operations` times each operation written by hand beside the tensor operations that define
-/// it; `loading` writes a 2B of random weights (4.4 GB, into the folder for passing use) and loads it.
+/// it; `loading` writes a 2B of random weights (4.4 GB, into the folder for passing use) and loads it. `card` is the one to run on a graphics
+/// card: the starter, 125m and 2b in all sizes, with factors as they are and rounded, whatever fits and does not take too long.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   infinity bench
   infinity bench --preset 125m --device cpu --json times.json
-  infinity bench --preset 2b --pn 1M
+  infinity bench --preset 2b --pn 1M --weights half --half-products
+  infinity bench --preset card --json card.json
   infinity bench --compare before.json after.json")]
 pub(super) struct Args {
-    /// What to measure: starter, 125m, 1b, 2b, 8b, training, operations or loading.
-    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "1b", "2b", "8b", "training", "operations", "loading"])]
+    /// What to measure: starter, 125m, 1b, 2b, 8b, card, training, operations or loading.
+    #[arg(long, default_value = "starter", value_parser = ["starter", "125m", "1b", "2b", "8b", "card", "training", "operations", "loading"])]
     preset: String,
     /// Size of the picture by its published name: 0.06M (256×256), 0.25M, 0.60M or 1M (1024×1024).
     #[arg(long, value_name = "NAME", default_value = "0.06M", value_parser = values::budget)]
@@ -51,6 +53,12 @@ pub(super) struct Args {
     /// Round factors of matrix products, as `draw --half-products` does.
     #[arg(long)]
     half_products: bool,
+    /// How the transformer is kept: auto (here f32), single, half, small, smaller or eight, as for `draw`.
+    #[arg(long, value_name = "KIND", default_value = "auto", value_parser = values::weights)]
+    weights: WeightStorage,
+    /// With `card`: seconds that one of its lines may be expected to take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
+    at_most: f32,
     /// Runs after the first; the quickest of them counts.
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
@@ -75,14 +83,23 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.preset == "loading" {
         return run_loading(args, &open);
     }
+    if args.preset == "card" {
+        return run_card(args, &open);
+    }
     let preset = Preset::ALL
         .into_iter()
         .find(|preset| preset.name() == args.preset)
         .ok_or_else(|| CliError::Usage(format!("--preset {} is not known", args.preset)))?;
-    let scales = args.pn.scale_count();
-    let work = || measure(preset, &open, scales, args.runs.clamp(1, 1000));
-    let mut report = with_precision(Precision::wished(args.half_products), work)?;
-    report.half_products = args.half_products && open.info.half_products;
+    let report = measure(
+        &Measure {
+            preset,
+            scales: args.pn.scale_count(),
+            warm_runs: args.runs.clamp(1, 1000),
+            weights: args.weights,
+            half_products: args.half_products,
+        },
+        &open,
+    )?;
     print(&report, opening);
     if preset == Preset::M125 && args.pn == PixelBudget::P006M {
         compare("drawing", report.sum("scale").1, REFERENCE_DRAW_SECS);
@@ -95,6 +112,117 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Pictures that `card` draws, from small to large.
+const CARD: [(Preset, PixelBudget); 6] = [
+    (Preset::Starter, PixelBudget::P006M),
+    (Preset::M125, PixelBudget::P006M),
+    (Preset::B2, PixelBudget::P006M),
+    (Preset::B2, PixelBudget::P025M),
+    (Preset::B2, PixelBudget::P060M),
+    (Preset::B2, PixelBudget::P1M),
+];
+
+fn run_card(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
+    let mut reports: Vec<Report> = Vec::new();
+    for (preset, pn) in CARD {
+        for half_products in [false, true] {
+            if half_products && !open.info.half_products {
+                continue;
+            }
+            let name = format!(
+                "{} {}{}",
+                preset.name(),
+                pn.name(),
+                if half_products { ", rounded" } else { "" }
+            );
+            let scales = pn.scale_count();
+            let operations = picture_giga_operations(preset, scales)?;
+            let runs = args.runs.clamp(1, 1000);
+            let speeds = reports.iter().map(Report::giga_operations_per_sec);
+            if let Some(speed) = speeds.reduce(f32::max) {
+                let expected = operations * (runs + 1) as f32 / speed;
+                if expected > args.at_most {
+                    println!(
+                        "{name:<20} left out: it may take {:.0} minutes",
+                        (expected / 60.0).ceil()
+                    );
+                    continue;
+                }
+            }
+            let wish = Measure {
+                preset,
+                scales,
+                warm_runs: runs,
+                // Large weights as they are published, and as they are multiplied.
+                weights: if half_products && preset == Preset::B2 {
+                    WeightStorage::Half
+                } else {
+                    args.weights
+                },
+                half_products,
+            };
+            match measure(&wish, open) {
+                Ok(report) => {
+                    if reports.is_empty() {
+                        print_device(&report);
+                        println!(
+                            "{:<20} {:>9} {:>9} {:>9} {:>8} {:>9} {:>8} {:>10}",
+                            "",
+                            "drawing s",
+                            "previews",
+                            "decoding",
+                            "kernels",
+                            "GFLOP/s",
+                            "of peak",
+                            "memory"
+                        );
+                    }
+                    let speed = report.giga_operations_per_sec();
+                    let kernels: u64 = report.parts.iter().map(|part| part.launches).sum();
+                    println!(
+                        "{name:<20} {:>9.3} {:>9.3} {:>9.3} {kernels:>8} {speed:>9.0} {:>6.0} % {:>10}",
+                        report.sum("scale").1,
+                        report.sum("preview").1,
+                        report.sum("decode").1,
+                        100.0 * speed / report.peak(),
+                        bytes_text(report.allocated.map_or(report.memory, |[_, most]| most)),
+                    );
+                    reports.push(report);
+                }
+                Err(error) => println!("{name:<20} left out: {error}"),
+            }
+        }
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&reports).context("writing the times")?;
+        atomic_write(path, &text)?;
+    }
+    Ok(())
+}
+
+/// What a device is and what it multiplies.
+fn print_device(report: &Report) {
+    let device = &report.device;
+    println!("{} {} {}", device.name, device.backend, device.driver);
+    let side = report.matrix_side;
+    println!(
+        "product of {side}×{side} matrices, f32: {:.0} GFLOP/s",
+        report.matrix_peak
+    );
+    if let Some(half) = report.half_peak {
+        let units = report.matrix_units.map_or_else(
+            || ", no matrix units in use".to_owned(),
+            |tile| format!(", on matrix units of {tile}×{tile}"),
+        );
+        let units = if device.backend.is_empty() {
+            ""
+        } else {
+            &units
+        };
+        println!("the same with rounded factors: {half:.0} GFLOP/s{units}");
+    }
+}
+
 /// Updates between two looks at the clock.
 const TRAINING_UPDATES: u64 = 12;
 
@@ -104,12 +232,13 @@ fn run_training(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
     let report = training(open, TRAINING_UPDATES, out.path())?;
     let device = &report.device;
     println!("{} {} ({})", device.name, device.backend, device.reason);
+    let side = report.matrix_side;
     println!(
-        "product of 1024×1024 matrices, f32: {:.0} GFLOP/s",
+        "product of {side}×{side} matrices, f32: {:.0} GFLOP/s",
         report.single_peak
     );
     if let Some(half) = report.half_peak {
-        println!("the same with bf16 factors: {half:.0} GFLOP/s");
+        println!("the same with rounded factors: {half:.0} GFLOP/s");
     }
     for run in &report.runs {
         let share = |peak: f32| 100.0 * run.gigaflops / peak;
@@ -122,7 +251,7 @@ fn run_training(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
             );
         }
         if let Some(half) = report.half_peak {
-            print!(", {:.0} % of the bf16 product", share(half));
+            print!(", {:.0} % of the rounded product", share(half));
         }
         println!();
     }
@@ -193,11 +322,8 @@ fn run_loading(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
 }
 
 fn print(report: &Report, opening: f32) {
-    let device = &report.device;
-    println!(
-        "{} {} ({}), opened in {opening:.2} s",
-        device.name, device.backend, device.reason
-    );
+    println!("opened in {opening:.2} s ({})", report.device.reason);
+    print_device(report);
     println!(
         "{}: {:.1} million weights, {}×{} pixels, CFG 3; {} in memory (computed)",
         report.preset,
@@ -213,13 +339,10 @@ fn print(report: &Report, opening: f32) {
             bytes_text(held)
         );
     }
-    println!(
-        "product of 1024×1024 matrices, f32: {:.0} GFLOP/s\n",
-        report.matrix_peak
-    );
     if report.half_products {
-        println!("factors of the networks' products are rounded\n");
+        println!("factors of the networks' products are rounded");
     }
+    println!();
     println!(
         "{:<10} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
         "part", "tokens", "first s", "warm s", "device s", "kernels", "waits", "GFLOP/s", "of peak"
@@ -241,7 +364,7 @@ fn print(report: &Report, opening: f32) {
         );
         if *giga_operations > 0.0 && *warm_secs > 0.0 {
             let speed = giga_operations / warm_secs;
-            let share = 100.0 * speed / report.matrix_peak;
+            let share = 100.0 * speed / report.peak();
             print!(" {speed:>8.0} {share:>6.0} %");
         }
         println!();

@@ -38,6 +38,9 @@ pub(super) struct Args {
     /// Weights, keys and values in half precision.
     #[arg(long)]
     small: bool,
+    /// Weights in half precision, keys and values in eight bits.
+    #[arg(long)]
+    smaller: bool,
     /// Weights, keys and values in eight bits.
     #[arg(long)]
     eight: bool,
@@ -80,10 +83,11 @@ fn sizes(args: &Args) -> Result<Sizes, CliError> {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let sizes = sizes(args)?;
     let layers = FinetuneConfig::default().layers;
-    let (weights, cache) = match (args.eight, args.small, args.half) {
-        (true, _, _) => (Storage::Eight, Storage::Eight),
-        (_, true, _) => (Storage::Half, Storage::Half),
-        (_, _, true) => (Storage::Half, Storage::Single),
+    let (weights, cache) = match (args.eight, args.smaller, args.small, args.half) {
+        (true, ..) => (Storage::Eight, Storage::Eight),
+        (_, true, ..) => (Storage::Half, Storage::Eight),
+        (_, _, true, _) => (Storage::Half, Storage::Half),
+        (.., true) => (Storage::Half, Storage::Single),
         _ => (Storage::Single, Storage::Single),
     };
     let keeping = Keeping {

@@ -34,8 +34,9 @@ pub(super) fn weights(text: &str) -> Result<WeightStorage, String> {
         "single" => Ok(WeightStorage::Single),
         "half" => Ok(WeightStorage::Half),
         "small" => Ok(WeightStorage::Small),
+        "smaller" => Ok(WeightStorage::Smaller),
         "eight" => Ok(WeightStorage::Eight),
-        _ => Err("use auto, single, half, small or eight".to_owned()),
+        _ => Err("use auto, single, half, small, smaller or eight".to_owned()),
     }
 }
 

@@ -131,11 +131,15 @@ fn memory_fact(state: &UiState) -> Option<(String, String)> {
         ),
         (
             keeping.weights == Storage::Eight,
-            "Weights, keys and values are kept in eight bits, so that it fits; pictures differ a little.",
+            "Weights are kept in eight bits, so that it fits; pictures differ a little.",
         ),
         (
             keeping.cache == Storage::Half,
             "Keys and values are kept in half precision, so that it fits.",
+        ),
+        (
+            keeping.cache == Storage::Eight,
+            "Keys and values are kept in eight bits, so that it fits; pictures differ a little.",
         ),
         (
             !keeping.text_stays,

@@ -30,6 +30,8 @@ pub enum WeightStorage {
     Half,
     /// As half, with the keys and values of finished scales in half precision too.
     Small,
+    /// As small, with the keys and values of finished scales in eight bits; pictures differ a little.
+    Smaller,
     /// Large matrices, keys and values in eight bits: little more than a quarter of the memory, and pictures that differ.
     Eight,
 }
@@ -62,6 +64,13 @@ pub struct Keeping {
     pub cache: Storage,
     /// Whether the text encoder stays; else it is loaded for every new text and leaves again.
     pub text_stays: bool,
+}
+
+impl Keeping {
+    /// Whether the picture tokenizer's filters are kept in half precision: where memory counts most.
+    pub const fn halves_tokenizer(&self) -> bool {
+        matches!(self.cache, Storage::Eight)
+    }
 }
 
 impl Default for Keeping {

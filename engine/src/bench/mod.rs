@@ -21,9 +21,10 @@ use std::time::Instant;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{DeviceInfo, EngineError, GenerateSpec, Keeping, bytes_text};
+use crate::api::{DeviceInfo, EngineError, GenerateSpec, Keeping, WeightStorage, bytes_text};
 use crate::device::OpenDevice;
 use crate::generate::{Plan, ScaleView, Watcher, generate};
+use crate::kernels::{self, Precision, with_precision};
 use crate::memory::{self, Drawing, Sizes};
 use crate::model::{ModelConfig, Transformer};
 use crate::random::Stream;
@@ -151,8 +152,20 @@ pub struct Report {
     pub size_px: (u32, u32),
     /// Weights of transformer, tokenizer and text encoder.
     pub parameters: u64,
-    /// Product of two 1024×1024 matrices in f32 on this device, in 10⁹ operations per second.
+    /// Side of the matrices whose product is measured to compare with.
+    #[serde(default = "small_side")]
+    pub matrix_side: usize,
+    /// Their product in f32 on this device, in 10⁹ operations per second.
     pub matrix_peak: f32,
+    /// The same with rounded factors; `None` where there is no such product.
+    #[serde(default)]
+    pub half_peak: Option<f32>,
+    /// Side of the pieces that the device's matrix units multiply, where products with rounded factors use them.
+    #[serde(default)]
+    pub matrix_units: Option<u32>,
+    /// How the model was kept.
+    #[serde(default)]
+    pub keeping: Keeping,
     /// Whether factors of the networks' products were rounded.
     #[serde(default)]
     pub half_products: bool,
@@ -166,7 +179,23 @@ pub struct Report {
     pub parts: Vec<PartTime>,
 }
 
+fn small_side() -> usize {
+    1024
+}
+
 impl Report {
+    /// The product to compare scales with: of factors as they were.
+    pub fn peak(&self) -> f32 {
+        let half = self.half_peak.filter(|_| self.half_products);
+        half.unwrap_or(self.matrix_peak)
+    }
+
+    /// Operations in matrix products per second of warm drawing, in 10⁹.
+    pub fn giga_operations_per_sec(&self) -> f32 {
+        let operations: f32 = self.parts.iter().map(|part| part.giga_operations).sum();
+        operations / self.sum("scale").1.max(1e-6)
+    }
+
     /// Seconds of the parts whose name starts with `start`: first and warm run.
     pub fn sum(&self, start: &str) -> (f32, f32) {
         let chosen = self
@@ -185,40 +214,79 @@ struct Networks {
     text: Option<T5Encoder>,
 }
 
-/// Draws a square picture of `scales` scales with guidance `1 + warm_runs` times.
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// Shapes.
+    pub preset: Preset,
+    /// Scales of the square picture.
+    pub scales: usize,
+    /// Runs after the first.
+    pub warm_runs: usize,
+    /// How the model is kept.
+    pub weights: WeightStorage,
+    /// Whether factors of products are rounded.
+    pub half_products: bool,
+}
+
+/// Operations in matrix products of all scales of a square picture with guidance, in 10⁹.
+///
+/// # Errors
+/// [`EngineError::BadSetting`] for a number of scales outside the table.
+pub fn picture_giga_operations(preset: Preset, scales: usize) -> Result<f32, EngineError> {
+    let (model, ..) = preset.sizes()?;
+    let mut seen = 0;
+    let mut sum = 0.0;
+    for scale in &ScaleSchedule::nearest(1.0, scales)?.scales {
+        sum += giga_operations(&model, scale.tokens(), seen);
+        seen += scale.tokens();
+    }
+    Ok(sum)
+}
+
+/// Draws a square picture with guidance `1 + warm_runs` times.
 ///
 /// # Errors
 /// [`EngineError::BadSetting`] for shapes that do not fit into the device's memory, [`EngineError::Internal`] when
 /// the device fails.
-pub fn run(
-    preset: Preset,
-    device: &OpenDevice,
-    scales: usize,
-    warm_runs: usize,
-) -> Result<Report, EngineError> {
+pub fn run(measure: &Measure, device: &OpenDevice) -> Result<Report, EngineError> {
+    let wished = Precision::wished(measure.half_products);
+    with_precision(wished, || run_as_set(measure, device))
+}
+
+fn run_as_set(measure: &Measure, device: &OpenDevice) -> Result<Report, EngineError> {
+    let Measure {
+        preset,
+        scales,
+        warm_runs,
+        ..
+    } = *measure;
     let (burn, limit) = (&device.device, device.max_elements);
     let (model, vae, text) = preset.sizes()?;
     let schedule = ScaleSchedule::nearest(1.0, scales)?;
-    let memory = memory_of(preset, &schedule, device)?;
+    let keeping = memory::quickest(measure.weights);
+    let memory = memory_of(preset, &schedule, device, keeping)?;
     if let Some(there) = device.info.memory.filter(|&there| there < memory) {
         return Err(EngineError::BadSetting {
             what: "The preset",
             value: preset.name().to_owned(),
             advice: format!(
-                "It takes {} in f32, and {} has {}; choose a smaller one.",
+                "It takes {} so, and {} has {}; choose a smaller one, or --weights half or eight.",
                 bytes_text(memory),
                 device.info.name,
                 bytes_text(there)
             ),
         });
     }
-    let (matrix_peak, _) = peaks(burn)?;
+    let peaks = peaks(burn)?;
     let mut networks = Networks {
         transformer: Transformer::new(&model, burn, limit),
         vae: Vae::new(&vae, burn, limit),
         text: text.map(|config| T5Encoder::new(&config, burn)),
     };
-    networks.transformer.initialise(1, burn);
+    let kept = |name: &str| keeping.weights.only_if(ModelConfig::is_in_block(name));
+    networks.transformer.initialise_as(1, burn, &kept);
+    networks.transformer.keep_cache(keeping.cache);
     networks.vae.initialise(2, burn);
     let mut parameters = networks.transformer.parameter_count() + networks.vae.parameter_count();
     if let Some(text) = &mut networks.text {
@@ -251,8 +319,12 @@ pub fn run(
         preset: preset.name().to_owned(),
         size_px: schedule.size_px(),
         parameters,
-        matrix_peak,
-        half_products: false,
+        matrix_side: peaks.side,
+        matrix_peak: peaks.single,
+        half_peak: peaks.half,
+        matrix_units: kernels::matrix_units(burn).map(|units| units.tile),
+        keeping,
+        half_products: measure.half_products && device.info.half_products,
         memory,
         allocated: burn
             .memory_pool_usage()
@@ -261,11 +333,12 @@ pub fn run(
     })
 }
 
-/// What a guided picture takes with weights in f32 and everything loaded.
+/// What a guided picture takes with everything loaded.
 fn memory_of(
     preset: Preset,
     schedule: &ScaleSchedule,
     device: &OpenDevice,
+    keeping: Keeping,
 ) -> Result<u64, EngineError> {
     let (model, vae, text) = preset.sizes()?;
     let no_text = text.is_none();
@@ -278,7 +351,7 @@ fn memory_of(
         pictures: 1,
         guided: true,
         max_elements: device.max_elements,
-        keeping: Keeping::default(),
+        keeping,
         work: device.work(),
     };
     Ok(memory::drawing(&sizes, &job).bytes())

@@ -3,17 +3,18 @@
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Serialize;
 
 use super::{starter_transformer, starter_vae};
 use crate::api::{DeviceInfo, EngineError};
 use crate::device::OpenDevice;
 use crate::kernels::{self, Precision, with_precision};
+use crate::layers;
 use crate::random::Stream;
 use crate::train::{self, Limits, Progress, TrainConfig};
 
-/// Side of the matrices whose product gives the speed to compare with.
+/// Side of the matrices whose product gives the speed to compare with, four times as much on quick devices.
 const SIDE: usize = 1024;
 
 /// One training run.
@@ -34,9 +35,11 @@ pub struct TrainingSpeed {
 pub struct TrainingReport {
     /// Where.
     pub device: DeviceInfo,
-    /// Product of two 1024×1024 matrices in f32, in 10⁹ operations per second.
+    /// Side of the matrices whose product is measured to compare with.
+    pub matrix_side: usize,
+    /// Their product in f32, in 10⁹ operations per second.
     pub single_peak: f32,
-    /// The same with bf16 factors; `None` where the processor has no such operation.
+    /// The same with rounded factors; `None` where the device has no such operation.
     pub half_peak: Option<f32>,
     /// The runs.
     pub runs: Vec<TrainingSpeed>,
@@ -51,7 +54,7 @@ pub fn training(
     updates: u64,
     out: &Path,
 ) -> Result<TrainingReport, EngineError> {
-    let (single_peak, half_peak) = peaks(&device.device)?;
+    let peaks = peaks(&device.device)?;
     let mut runs = Vec::new();
     for (name, mut config) in [
         ("tokenizer", starter_vae()?),
@@ -102,8 +105,9 @@ pub fn training(
     }
     Ok(TrainingReport {
         device: device.info.clone(),
-        single_peak,
-        half_peak,
+        matrix_side: peaks.side,
+        single_peak: peaks.single,
+        half_peak: peaks.half,
         runs,
     })
 }
@@ -126,27 +130,55 @@ fn shorten(
     phases.extend(last);
 }
 
-/// Speed of a large product in f32 and with bf16 factors, the best of five.
-pub(super) fn peaks(device: &Device) -> Result<(f32, Option<f32>), EngineError> {
+/// What a device multiplies.
+pub(super) struct Peaks {
+    /// Side of the matrices.
+    pub(super) side: usize,
+    /// In f32, in 10⁹ operations per second.
+    pub(super) single: f32,
+    /// With rounded factors; `None` where there is no such product.
+    pub(super) half: Option<f32>,
+}
+
+/// Speed of a large product in f32 and with rounded factors, the best of six.
+pub(super) fn peaks(device: &Device) -> Result<Peaks, EngineError> {
+    let small = peak(device, SIDE, Precision::Single)?;
+    // Where that is over in no time, what is measured is the way there and back.
+    let is_quick = 2.0 * (SIDE as f32).powi(3) / small / 1e9 < 2e-3;
+    let (side, single) = if is_quick {
+        let side = 4 * SIDE;
+        (side, peak(device, side, Precision::Single)?)
+    } else {
+        (SIDE, small)
+    };
+    let on_processor = device.clone().without_autodiff() == Device::flex();
+    let has_half = if on_processor {
+        kernels::has_half_products()
+    } else {
+        device.supports_dtype(DType::F16)
+    };
+    let half = has_half.then(|| peak(device, side, Precision::Rounded));
+    Ok(Peaks {
+        side,
+        single,
+        half: half.transpose()?,
+    })
+}
+
+fn peak(device: &Device, side: usize, precision: Precision) -> Result<f32, EngineError> {
     let stream = Stream::new(5, 5);
-    let values: Vec<f32> = (0..(SIDE * SIDE) as u64)
+    let values: Vec<f32> = (0..(side * side) as u64)
         .map(|i| stream.cut_normal(i))
         .collect();
-    let matrix = Tensor::<2>::from_data(TensorData::new(values, [SIDE, SIDE]), device);
-    let best = |product: &dyn Fn() -> Tensor<2>| -> Result<f32, EngineError> {
-        let mut secs = f32::MAX;
-        for _ in 0..6 {
-            let begun = Instant::now();
-            super::wait_for(&product().unsqueeze())?;
-            secs = secs.min(begun.elapsed().as_secs_f32());
-        }
-        Ok(2.0 * (SIDE as f32).powi(3) / secs / 1e9)
-    };
-    let single = best(&|| matrix.clone().matmul(matrix.clone()))?;
-    let half = || with_precision(Precision::Half, || kernels::linear(&matrix, &matrix, None));
-    if half().is_none() {
-        return Ok((single, None));
+    let matrix = Tensor::<2>::from_data(TensorData::new(values, [side, side]), device);
+    let mut secs = f32::MAX;
+    for _ in 0..6 {
+        let begun = Instant::now();
+        let product = with_precision(precision, || {
+            layers::product(matrix.clone().unsqueeze(), &matrix, None)
+        });
+        super::wait_for(&product)?;
+        secs = secs.min(begun.elapsed().as_secs_f32());
     }
-    let half = best(&|| half().unwrap_or_else(|| matrix.clone()))?;
-    Ok((single, Some(half)))
+    Ok(2.0 * (side as f32).powi(3) / secs / 1e9)
 }

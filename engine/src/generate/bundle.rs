@@ -20,7 +20,7 @@ use crate::read_back::read_back;
 use crate::schedule::{MAX_SCALES, PIXELS_PER_TOKEN, RATIOS, Scale, ScaleSchedule};
 use crate::text::{PromptTokenizer, T5Config, T5Encoder, TextFeatures};
 use crate::vae::bsq::ResidualSum;
-use crate::vae::{Vae, VaeConfig};
+use crate::vae::{Decoding, Vae, VaeConfig};
 use crate::weights::{
     KeyMap, ModelFolder, ModelJson, Network, SaveType, WeightFile, atomic_write, load_as,
     load_into, save,
@@ -110,7 +110,7 @@ impl Bundle {
             &KeyMap::vae(),
             burn,
         )?;
-        if keeping.weights == Storage::Eight {
+        if keeping.halves_tokenizer() {
             vae.keep_half();
         }
         transformer.keep_cache(keeping.cache);
@@ -362,11 +362,21 @@ impl Bundle {
         scale: Scale,
         last: Scale,
     ) -> Result<Rgb8Image, EngineError> {
+        self.begin_preview(sum, scale, last).finish()
+    }
+
+    /// Whether the device goes on by itself with what it was given.
+    pub fn works_by_itself(&self) -> bool {
+        self.transformer.device().clone().without_autodiff() != Device::flex()
+    }
+
+    /// The same, asked of the device and not waited for.
+    pub fn begin_preview(&self, sum: &ResidualSum, scale: Scale, last: Scale) -> Decoding {
         let size = Layout::of(&self.transformer.config, last).code_scale(scale);
         if scale == last {
-            self.vae.picture(sum.latents(), size)
+            self.vae.begin_picture(sum.latents(), size)
         } else {
-            self.vae.picture(&sum.at(size), size)
+            self.vae.begin_picture(&sum.at(size), size)
         }
     }
 }

@@ -57,6 +57,20 @@ pub trait Watcher {
     /// Whatever stops the run.
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError>;
 
+    /// Whether the next scale is to be given to the device between `scale` and `shown`: where the device works by itself, it
+    /// then has something to do while a picture of the finished scale is awaited.
+    fn works_ahead(&self) -> bool {
+        false
+    }
+
+    /// Ends what `scale` began.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn shown(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Asked before every scale and every block; the run ends early on `true`.
     fn is_cancelled(&self) -> bool {
         false
@@ -109,16 +123,29 @@ pub fn generate<'a>(
     if !run.take_kept(watcher)? {
         return Ok(Outcome::Cancelled);
     }
+    let mut next = None;
     for index in plan.kept.len()..plan.drawn {
-        let Some(logits) = run.predict(index, watcher)? else {
+        let queued = match next.take() {
+            Some(queued) => Some(queued),
+            None => run.queue(index, watcher)?,
+        };
+        let Some(queued) = queued else {
             return Ok(Outcome::Cancelled);
         };
+        let logits = run.read(index, queued)?;
         let rows = logits.iter().zip(&plan.seeds);
         let mut bits: Vec<Vec<u8>> = rows
             .map(|(logits, &seed)| sampling::draw_bits(logits, plan.rule, seed, index))
             .collect();
         run.add(index, &mut bits);
         run.show(index, &logits, &bits, watcher)?;
+        if index + 1 < plan.drawn && watcher.works_ahead() {
+            next = run.queue(index + 1, watcher)?;
+            if next.is_none() {
+                return Ok(Outcome::Cancelled);
+            }
+        }
+        watcher.shown()?;
     }
     Ok(Outcome::Done(run.sums))
 }
@@ -135,12 +162,12 @@ impl Run<'_> {
         }
     }
 
-    /// Guided logits of scale `index`, one list per picture; `None` when the watcher stopped the run.
-    fn predict(
+    /// Logits of scale `index` as the device will have them; `None` when the watcher stopped the run.
+    fn queue(
         &mut self,
         index: usize,
         watcher: &mut dyn Watcher,
-    ) -> Result<Option<Vec<Vec<f32>>>, EngineError> {
+    ) -> Result<Option<Tensor<3>>, EngineError> {
         if watcher.is_cancelled() {
             return Ok(None);
         }
@@ -186,7 +213,13 @@ impl Run<'_> {
                 .guide_inside(x, block, index..index + 1, plan);
         }
         watcher.tensor(index, "block_last_out", &x);
-        let values = read_back(transformer.logits(x, condition), "reading logits")?;
+        Ok(Some(transformer.logits(x, condition)))
+    }
+
+    /// Guided logits of scale `index`, one list per picture, from those that the device has.
+    fn read(&self, index: usize, logits: Tensor<3>) -> Result<Vec<Vec<f32>>, EngineError> {
+        let (transformer, plan) = (self.wardrobe.at(index), self.plan);
+        let values = read_back(logits, "reading logits")?;
         if values.iter().any(|value| !value.is_finite()) {
             return Err(EngineError::NotFinite {
                 what: format!("while drawing scale {}", index + 1),
@@ -208,7 +241,7 @@ impl Run<'_> {
             }
             logits
         };
-        Ok(Some((0..rows).map(guide).collect()))
+        Ok((0..rows).map(guide).collect())
     }
 
     /// Adds the bits of scale `index` to the sums; what is outside of a mask stays as it was.

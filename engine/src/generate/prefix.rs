@@ -22,6 +22,7 @@ impl Run<'_> {
             let mut bits = vec![kept.clone(); plan.seeds.len()];
             self.add(index, &mut bits);
             self.show(index, &[], &bits, watcher)?;
+            watcher.shown()?;
         }
         if plan.kept.len() == plan.drawn {
             return Ok(true);

@@ -1,8 +1,8 @@
 //! Operations written by hand: what training and drawing spend their time on.
 //!
 //! For processors in vector instructions (`x86`), with gradients; for graphics devices in WGSL (`wgsl`), without.
-//! Every function here returns `None` where it does not apply: a processor with neither AVX2 nor AVX-512 and its bf16
-//! products, gradients on a graphics device, or switched off. The caller then goes on with the same formula in
+//! Every function here returns `None` where it does not apply: a processor with neither AVX2 nor AVX-512,
+//! gradients on a graphics device, or switched off. The caller then goes on with the same formula in
 //! tensor operations, which is the definition. Tests compare the two at odd sizes, values and gradients.
 
 #[cfg(test)]
@@ -15,7 +15,7 @@ mod wgsl;
 )]
 #[allow(
     clippy::duplicate_mod,
-    reason = "the same source, compiled for two sets of instructions"
+    reason = "the same source, compiled for several sets of instructions"
 )]
 mod x86;
 
@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+pub use wgsl::units::{MatrixUnits, matrix_units, use_matrix_units};
 
 /// How the operations of a thread multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +65,7 @@ pub fn available() -> bool {
 /// Whether this processor multiplies bf16 factors.
 pub fn has_half_products() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return x86::set() == Some(x86::Set::Wide);
+    return x86::has_pairs();
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
@@ -77,6 +78,16 @@ pub fn is_multiplied_in_f16<const D: usize>(x: &Tensor<D>) -> bool {
         && !device.is_autodiff()
         && device != Device::flex()
         && device.supports_dtype(DType::F16)
+}
+
+/// `x Wᵀ + b` for `x` `[B, L, in]` and `W` `[out, in]` in f32 or f16, both rounded to f16, on the matrix units of a graphics
+/// device that has them.
+pub fn product_in_f16(
+    x: &Tensor<3>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+) -> Option<Tensor<3>> {
+    wgsl::units::product(x, weight, bias)
 }
 
 /// Whether this build runs shaders of our own on graphics devices.
@@ -152,22 +163,17 @@ fn applies<const D: usize>(x: &Tensor<D>) -> Option<Precision> {
 macro_rules! by_set {
     ($precision:expr, $set:ident, $factor:ident => $result:expr) => {
         match (x86::set()?, $precision) {
-            (x86::Set::Wide, Precision::Half | Precision::Rounded) => {
-                use x86::wide as $set;
+            (x86::Set::Wide, Precision::Half | Precision::Rounded) if x86::has_pairs() => {
+                use x86::paired as $set;
                 type $factor = $set::Half;
                 $result
             }
-            (x86::Set::Wide, Precision::Single | Precision::Off) => {
+            (x86::Set::Wide, _) => {
                 use x86::wide as $set;
                 type $factor = $set::Single;
                 $result
             }
-            (x86::Set::Narrow, Precision::Half | Precision::Rounded) => {
-                use x86::narrow as $set;
-                type $factor = $set::Half;
-                $result
-            }
-            (x86::Set::Narrow, Precision::Single | Precision::Off) => {
+            (x86::Set::Narrow, _) => {
                 use x86::narrow as $set;
                 type $factor = $set::Single;
                 $result
@@ -405,6 +411,11 @@ pub fn turn(
     device_turns: &Tensor<3>,
 ) -> Option<Tensor<5>> {
     here::turn(qkv, lengths, turns).or_else(|| wgsl::turn(qkv, lengths, device_turns))
+}
+
+/// Whether [`attend`] takes keys and values of heads of `head_width` in half precision on `device`, as things are.
+pub fn takes_half_keys(device: &Device, head_width: usize) -> bool {
+    wgsl::takes_half_keys(device, head_width)
 }
 
 /// Attention of queries `[B, N, L, D]` to the first keys and values `[B, N, S, D]` they may see: `[B, L, C]`.

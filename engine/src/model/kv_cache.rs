@@ -3,6 +3,7 @@
 use burn::tensor::{DType, Tensor};
 
 use crate::api::Storage;
+use crate::kernels;
 use crate::weights::{stored, widened};
 
 /// Keys and values of the finished scales of one block, each `[B, N, L, D]`.
@@ -43,7 +44,7 @@ pub const fn head_groups(heads: usize, storage: Storage) -> usize {
     groups
 }
 
-/// Keys and values of some rows in f32, `[B, N, S', D]`, of which the first `count` places are there.
+/// Keys and values of some rows, `[B, N, S', D]`, in f32 or, where attention takes them so, in half precision, of which the first `count` places are there.
 pub(super) struct Seen {
     pub(super) keys: Tensor<4>,
     pub(super) values: Tensor<4>,
@@ -142,7 +143,15 @@ impl KvCache {
             };
             part.narrow(0, start, count)
         };
-        let is_direct = self.beside.is_empty() && self.storage == Storage::Single;
+        let some = self.room.iter().chain(&self.beside).next();
+        let takes_half =
+            |[part, _]: &[Tensor<4>; 2]| kernels::takes_half_keys(&part.device(), part.dims()[3]);
+        let is_taken = match self.storage {
+            Storage::Single => true,
+            Storage::Half => some.is_some_and(takes_half),
+            Storage::Eight => false,
+        };
+        let is_direct = self.beside.is_empty() && is_taken;
         let joined = |which: usize| {
             let room = self.room.iter().map(|room| {
                 let room = rows(&room[which]);
@@ -159,7 +168,11 @@ impl KvCache {
             } else {
                 Tensor::cat(parts, 2)
             };
-            widened(joined, DType::F32)
+            if is_taken {
+                joined
+            } else {
+                widened(joined, DType::F32)
+            }
         };
         Seen {
             keys: joined(0),

@@ -9,6 +9,7 @@ use crate::api::{EngineError, Event, JobId, Rgb8Image, Source, Stage};
 use crate::generate::{Bundle, ScaleView, Watcher};
 use crate::memory;
 use crate::schedule::Scale;
+use crate::vae::Decoding;
 
 /// Unfinished scales are shown inside of a larger picture only when it has at most so many pixels.
 const MOST_LAID_OVER: usize = 1_500_000;
@@ -31,6 +32,19 @@ pub(super) struct Drawing<'a> {
     pub(super) bits: Vec<Vec<u8>>,
     /// Entropy per token of the scales drawn so far.
     pub(super) doubts: Vec<(Scale, Vec<f32>)>,
+    /// Whether the device works by itself while the host goes on.
+    pub(super) works_ahead: bool,
+    /// The scale drawn last.
+    pub(super) index: usize,
+    /// What is being decoded of it.
+    pub(super) decoding: Option<Begun>,
+}
+
+/// A picture of a scale on its way.
+pub(super) struct Begun {
+    grid: Scale,
+    picture: Decoding,
+    at: Instant,
 }
 
 impl Drawing<'_> {
@@ -70,8 +84,9 @@ impl Drawing<'_> {
 impl Watcher for Drawing<'_> {
     fn scale(&mut self, view: &ScaleView<'_>) -> Result<(), EngineError> {
         self.link.step();
-        let (job, index, count) = (self.job, view.index, self.scales.len());
-        let is_last = index + 1 == count;
+        let (job, index) = (self.job, view.index);
+        let is_last = index + 1 == self.scales.len();
+        self.index = index;
         self.bits.extend(view.bits.first().cloned());
         if let Some(logits) = view.logits.first() {
             let tokens = doubt::of_tokens(logits, view.scale.tokens());
@@ -89,9 +104,23 @@ impl Watcher for Drawing<'_> {
         if self.is_cancelled() {
             return Ok(());
         }
-        if let Some(grid) = self.grid(index, last) {
-            let begun = Instant::now();
-            let preview = self.bundle.preview(sum, grid, last)?;
+        self.decoding = self.grid(index, last).map(|grid| Begun {
+            grid,
+            at: Instant::now(),
+            picture: self.bundle.begin_preview(sum, grid, last),
+        });
+        Ok(())
+    }
+
+    fn works_ahead(&self) -> bool {
+        self.works_ahead && self.decoding.is_some()
+    }
+
+    fn shown(&mut self) -> Result<(), EngineError> {
+        let (job, index, count) = (self.job, self.index, self.scales.len());
+        let is_last = index + 1 == count;
+        if let Some(Begun { grid, picture, at }) = self.decoding.take() {
+            let preview = picture.finish()?;
             let laid_over = self.source.filter(|source| {
                 let pixels = source.picture.pixels.len() / 3;
                 is_last || pixels <= MOST_LAID_OVER
@@ -99,7 +128,7 @@ impl Watcher for Drawing<'_> {
             let preview = laid_over
                 .and_then(|source| source.composed(&preview))
                 .unwrap_or(preview);
-            let took = begun.elapsed();
+            let took = at.elapsed();
             self.cost.learn(grid.tokens(), took.as_secs_f32());
             if is_last {
                 self.picture = Some(preview.clone());
@@ -113,6 +142,8 @@ impl Watcher for Drawing<'_> {
                 preview,
                 elapsed_secs: self.started.elapsed().as_secs_f32(),
             });
+        } else if self.is_cancelled() {
+            return Ok(());
         }
         if !is_last {
             self.link.tell(Event::Stage {

@@ -101,6 +101,9 @@ impl Studio<'_> {
             picture: None,
             bits: Vec::new(),
             doubts: Vec::new(),
+            works_ahead: self.bundle.works_by_itself(),
+            index: 0,
+            decoding: None,
         };
         let outcome = generate(self.bundle.wardrobe(), &texts, &plan, &mut watcher)?;
         let (picture, preview_time) = (watcher.picture.take(), watcher.preview_time);

@@ -18,7 +18,7 @@ pub use encoder::Encoder;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::api::{EngineError, Rgb8Image};
-use crate::read_back::read_back;
+use crate::read_back::Reading;
 use crate::schedule::Scale;
 use crate::weights::{Network, Slots};
 
@@ -105,16 +105,41 @@ impl Vae {
     /// # Errors
     /// [`EngineError::NotFinite`] for broken weights, [`EngineError::Internal`] for a failed device.
     pub fn picture(&self, latents: &[f32], size: Scale) -> Result<Rgb8Image, EngineError> {
+        self.begin_picture(latents, size).finish()
+    }
+
+    /// The same, asked of the device and not waited for.
+    pub fn begin_picture(&self, latents: &[f32], size: Scale) -> Decoding {
         let shape = [1, self.config.codebook_dim, size.h, size.w];
         let latents = Tensor::from_data(TensorData::new(latents.to_vec(), shape), &self.device);
         let pixels = self.decode(latents);
         let [_, _, h, w] = pixels.dims();
-        image_from_pixels(&read_back(pixels, "decoding")?, w, h)
+        Decoding {
+            pixels: Reading::begin(pixels),
+            size: [w, h],
+        }
     }
 
     /// Pixels of a picture in [-1, 1], `[1, 3, H, W]`.
     pub fn pixels(&self, image: &Rgb8Image) -> Tensor<4> {
         pixels_from_images(std::slice::from_ref(image), &self.device)
+    }
+}
+
+/// A picture on its way from the device.
+pub struct Decoding {
+    pixels: Reading,
+    size: [usize; 2],
+}
+
+impl Decoding {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// As [`Vae::picture`].
+    pub fn finish(self) -> Result<Rgb8Image, EngineError> {
+        let [w, h] = self.size;
+        image_from_pixels(&self.pixels.finish("decoding")?, w, h)
     }
 }
 

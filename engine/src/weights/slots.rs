@@ -250,6 +250,11 @@ pub trait Network {
 
     /// Gives every weight its first value, the same for the same `seed` on every device.
     fn initialise(&mut self, seed: u64, device: &Device) {
+        self.initialise_as(seed, device, &|_| Storage::Single);
+    }
+
+    /// As [`initialise`](Self::initialise); matrices are kept as `kept` says of their names.
+    fn initialise_as(&mut self, seed: u64, device: &Device, kept: &dyn Fn(&str) -> Storage) {
         for (index, mut slot) in self.all_slots().list.into_iter().enumerate() {
             let count = slot.len();
             let values = match slot.init {
@@ -270,7 +275,7 @@ pub trait Network {
                         .collect()
                 }
             };
-            slot.fill(values, device);
+            slot.fill_as(Values::Single(values), kept(&slot.name), device);
         }
     }
 }

@@ -28,17 +28,24 @@ pub(in crate::kernels) struct Shader {
     pub(in crate::kernels) text: &'static str,
     /// Names and values of constants that the text leaves open.
     pub(in crate::kernels) constants: Vec<(&'static str, u32)>,
+    /// Names of types that the text leaves open, and what they are.
+    pub(in crate::kernels) types: Vec<(&'static str, &'static str)>,
 }
 
 impl Shader {
-    /// The whole text: the constants, and every line with `{name:count}` as often as it says.
+    /// The whole text: what it enables, constants and types, and every line with `{name:count}` as often as it says.
     pub(in crate::kernels) fn source(&self) -> String {
-        let constants = self.constants.iter();
-        let mut source: String = constants
-            .map(|(name, value)| format!("const {name}: u32 = {value}u;\n"))
-            .collect();
+        let enables = |line: &&str| line.starts_with("enable ");
+        let mut source: String = self.text.lines().filter(enables).collect();
+        source.push('\n');
+        for (name, value) in &self.constants {
+            source.push_str(&format!("const {name}: u32 = {value}u;\n"));
+        }
+        for (name, value) in &self.types {
+            source.push_str(&format!("alias {name} = {value};\n"));
+        }
         for line in self.text.lines() {
-            if line.trim_start().starts_with("//") {
+            if line.trim_start().starts_with("//") || enables(&line) {
                 continue;
             }
             self.repeat(line, &mut source);

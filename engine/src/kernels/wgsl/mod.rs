@@ -13,12 +13,14 @@
 mod bridge;
 #[cfg(test)]
 mod tests;
+pub(super) mod units;
 
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 
 use self::bridge::{Launches, Shader, run};
+use self::units::{MatrixUnits, matrix_units, type_name};
 use super::{PRECISION, Precision, Sight};
 
 /// Whether this build has them.
@@ -38,6 +40,7 @@ macro_rules! shader {
             name: $name,
             text: include_str!(concat!("../../../shaders/", $name, ".wgsl")),
             constants: $constants,
+            types: Vec::new(),
         }
     };
 }
@@ -51,6 +54,12 @@ fn applies<const D: usize>(x: &Tensor<D>) -> bool {
         && !x.dims().contains(&0)
         && !device.is_autodiff()
         && device != Device::flex()
+}
+
+/// The matrix units of a device, where factors are to be rounded.
+fn units_for(device: &Device) -> Option<MatrixUnits> {
+    let is_wished = PRECISION.get() == Precision::Rounded;
+    is_wished.then(|| matrix_units(device)).flatten()
 }
 
 /// Workgroups in two directions for `count` of them, and the width of a row.
@@ -162,11 +171,17 @@ struct Places {
     value_start: usize,
     /// Queries of a row.
     length: usize,
+    /// What keys and values are.
+    kept: DType,
 }
 
 impl Places {
     /// Launches for `queries` that see `keys` of every row; `None` for heads that do not divide into 32s, or beyond 256.
-    fn launches(&self, sights: &[(std::ops::Range<usize>, Vec<usize>)]) -> Option<Launches> {
+    fn with(
+        &self,
+        sights: &[(std::ops::Range<usize>, Vec<usize>)],
+        units: Option<MatrixUnits>,
+    ) -> Option<Launches> {
         if !self.head_width.is_multiple_of(32) || self.head_width > 256 {
             return None;
         }
@@ -198,22 +213,47 @@ impl Places {
                 list.push((groups, info));
             }
         }
-        let fit = TILE_QUARTERS / (self.head_width / 4);
-        let passing = [32, 16, 8, 4].into_iter().find(|&passing| passing <= fit)?;
+        let shader = match units {
+            Some(units) => units.attention(self.head_width, type_name(self.kept)?)?,
+            None if self.kept == DType::F32 => self.shader()?,
+            None => return None,
+        };
         Some(Launches {
-            shader: shader!(
-                "attend",
-                vec![
-                    ("WIDTH", self.head_width as u32),
-                    ("PASSING", passing as u32),
-                    ("OWN", (self.head_width / 32) as u32)
-                ]
-            ),
+            shader,
             inputs: 3,
             shape: vec![self.rows, self.length, width],
             list,
         })
     }
+
+    fn shader(&self) -> Option<Shader> {
+        let fit = TILE_QUARTERS / (self.head_width / 4);
+        let passing = [32, 16, 8, 4].into_iter().find(|&passing| passing <= fit)?;
+        Some(shader!(
+            "attend",
+            vec![
+                ("WIDTH", self.head_width as u32),
+                ("PASSING", passing as u32),
+                ("OWN", (self.head_width / 32) as u32)
+            ]
+        ))
+    }
+
+    /// Launches on matrix units where factors are to be rounded and the device has them, else without.
+    fn launches(
+        &self,
+        sights: &[(std::ops::Range<usize>, Vec<usize>)],
+        device: &Device,
+    ) -> Option<Launches> {
+        let on_units = units_for(device).and_then(|units| self.with(sights, Some(units)));
+        on_units.or_else(|| self.with(sights, None))
+    }
+}
+
+/// See [`kernels::takes_half_keys`](super::takes_half_keys).
+pub(super) fn takes_half_keys(device: &Device, head_width: usize) -> bool {
+    let on = |units: MatrixUnits| units.attention(head_width, "f16").is_some();
+    head_width.is_multiple_of(32) && units_for(device).is_some_and(on)
 }
 
 /// See [`kernels::attend`](super::attend).
@@ -225,7 +265,7 @@ pub(super) fn attend(
 ) -> Option<Tensor<3>> {
     let [rows, heads, length, head_width] = query.dims();
     let places = key.dims()[2];
-    if !applies(query) || key.dtype() != DType::F32 || value.dims() != key.dims() {
+    if !applies(query) || value.dtype() != key.dtype() || value.dims() != key.dims() {
         return None;
     }
     let steps = |places| [heads * places * head_width, places * head_width, head_width];
@@ -237,6 +277,7 @@ pub(super) fn attend(
         key: steps(places),
         value_start: 0,
         length,
+        kept: key.dtype(),
     };
     // Neighbours that see the same keys go together.
     let mut joined: Vec<(std::ops::Range<usize>, Vec<usize>)> = Vec::new();
@@ -250,7 +291,7 @@ pub(super) fn attend(
             _ => joined.push((sight.queries.clone(), vec![sight.keys; rows])),
         }
     }
-    let launches = layout.launches(&joined)?;
+    let launches = layout.launches(&joined, &query.device())?;
     Some(run(
         query.clone(),
         key.clone(),
@@ -281,8 +322,9 @@ pub(super) fn cross_attention(
         key: [tokens * 2 * width, head_width, 2 * width],
         value_start: width,
         length,
+        kept: text.dtype(),
     };
-    let launches = layout.launches(&[(0..length, lens.to_vec())])?;
+    let launches = layout.launches(&[(0..length, lens.to_vec())], &query.device())?;
     let text = text.clone();
     Some(run(query.clone(), text.clone(), text, None, launches))
 }
@@ -306,18 +348,27 @@ pub(super) fn conv(
     }
     let double = if double { 2 } else { 1 };
     let (height, width) = (height * double, width * double);
+    let constants = [("SIDE", side), ("DOUBLE", double)];
+    let constants = constants.map(|(name, value)| (name, value as u32));
+    // Channels and pixels of a workgroup.
+    let (shader, [outs, pixels]) = match units_for(&x.device()) {
+        Some(units) => {
+            let pieces = units.pieces(outputs, height * width);
+            let shader = units.convolution(pieces, constants);
+            (shader, pieces.map(|count| 2 * count * units.tile))
+        }
+        None => (shader!("conv", constants.to_vec()), [64; 2]),
+    };
     let workgroups = [
-        (height * width).div_ceil(64) as u32,
-        outputs.div_ceil(64) as u32,
+        (height * width).div_ceil(pixels as usize) as u32,
+        outputs.div_ceil(outs as usize) as u32,
         batch as u32,
     ];
     if workgroups[0] > 65_535 {
         return None;
     }
-    let constants = [("SIDE", side), ("DOUBLE", double)];
-    let constants = constants.map(|(name, value)| (name, value as u32));
     let launches = Launches {
-        shader: shader!("conv", constants.to_vec()),
+        shader,
         inputs: 3,
         shape: vec![batch, outputs, height, width],
         list: vec![(

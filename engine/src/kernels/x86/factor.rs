@@ -1,6 +1,6 @@
 //! How factors are stored while they are multiplied: in f32, or as bf16 with f32 sums.
 
-use super::lanes::{self, LANES, Vector};
+use super::lanes::Vector;
 
 /// How factors are stored while they are multiplied.
 pub(in crate::kernels) trait Factor:
@@ -20,7 +20,7 @@ pub(in crate::kernels) trait Factor:
     /// Stores neighbours along the inner dimension of the right factor; the second is ignored when the step is 1.
     fn right(first: f32, second: f32) -> Self::Right;
 
-    /// Adds one step of `ROWS` × [`LANES`] `VECTORS` products.
+    /// Adds one step of `ROWS` rows by `VECTORS` vectors of products.
     ///
     /// # Safety
     /// Needs the instructions of this set. Every pointer in `left` must be valid for one step, and `right` for the
@@ -31,52 +31,4 @@ pub(in crate::kernels) trait Factor:
         at: usize,
         right: *const Self::Right,
     );
-}
-
-/// Factors as they are.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::kernels) struct Single;
-
-impl Factor for Single {
-    type Left = f32;
-    type Right = f32;
-    const STEP: usize = 1;
-
-    fn as_left(values: &[f32]) -> Option<&[f32]> {
-        Some(values)
-    }
-
-    #[inline(always)]
-    fn left(value: f32) -> f32 {
-        value
-    }
-
-    #[inline(always)]
-    fn right(first: f32, _second: f32) -> f32 {
-        first
-    }
-
-    vectorised! {
-        #[inline]
-        unsafe fn step<const ROWS: usize, const VECTORS: usize>(
-            sums: &mut [[Vector; VECTORS]; ROWS],
-            left: &[*const f32; ROWS],
-            at: usize,
-            right: *const f32,
-        ) {
-            // SAFETY: the caller promises valid pointers.
-            unsafe {
-                let mut columns = [lanes::zero(); VECTORS];
-                for (vector, columns) in columns.iter_mut().enumerate() {
-                    *columns = lanes::load(right.add(LANES * vector));
-                }
-                for row in 0..ROWS {
-                    let value = lanes::splat(*left[row].add(at));
-                    for vector in 0..VECTORS {
-                        sums[row][vector] = lanes::multiply_add(value, columns[vector], sums[row][vector]);
-                    }
-                }
-            }
-        }
-    }
 }

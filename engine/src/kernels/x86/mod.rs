@@ -1,4 +1,4 @@
-//! The operations for two sets of vector instructions, from the same source files.
+//! The operations for several sets of vector instructions, from the same source files.
 //!
 //! `vectorised! { … }` around a function lets it use the instructions of the set whose module it stands in;
 //! `lanes` wraps the few that are named.
@@ -6,7 +6,7 @@
 pub(in crate::kernels) mod bridge;
 mod math;
 
-/// A set of instructions, and everything that is written with it.
+/// A set of instructions, and everything that multiplies with it.
 macro_rules! instruction_set {
     ($(#[$about:meta])* $name:ident, $features:literal, { $($own:item)* }) => {
         $(#[$about])*
@@ -21,19 +21,10 @@ macro_rules! instruction_set {
             mod factor;
             #[path = "../gemm.rs"]
             mod gemm;
-            mod lanes;
             #[path = "../linear.rs"]
             pub(in crate::kernels) mod linear;
-            #[path = "../norm.rs"]
-            pub(in crate::kernels) mod norm;
             #[path = "../pack.rs"]
             mod pack;
-            #[path = "../pointwise.rs"]
-            pub(in crate::kernels) mod pointwise;
-            #[path = "../turn.rs"]
-            pub(in crate::kernels) mod turn;
-
-            pub(in crate::kernels) use factor::Single;
             $($own)*
         }
     };
@@ -48,17 +39,45 @@ macro_rules! instruction_set {
 }
 
 instruction_set! {
-    /// AVX-512 with its bf16 products.
-    wide, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma", {
+    /// AVX-512.
+    wide, "avx512f,avx512bw,avx512dq,avx512vl,fma", {
+        mod lanes;
+        #[path = "../norm.rs"]
+        pub(in crate::kernels) mod norm;
+        #[path = "../pointwise.rs"]
+        pub(in crate::kernels) mod pointwise;
+        #[path = "../turn.rs"]
+        pub(in crate::kernels) mod turn;
+        #[path = "../single.rs"]
+        mod single;
+        pub(in crate::kernels) use single::Single;
+    }
+}
+
+instruction_set! {
+    /// AVX-512 with products of pairs in bf16, for what multiplies those.
+    paired, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma", {
+        #[path = "../wide/lanes.rs"]
+        #[allow(dead_code, reason = "pairs are multiplied in an instruction of their own")]
+        mod lanes;
         mod half;
         pub(in crate::kernels) use half::Half;
     }
 }
 
 instruction_set! {
-    /// AVX2, which has no bf16 products: factors stay in f32.
+    /// AVX2.
     narrow, "avx2,fma", {
-        pub(in crate::kernels) use factor::Single as Half;
+        mod lanes;
+        #[path = "../norm.rs"]
+        pub(in crate::kernels) mod norm;
+        #[path = "../pointwise.rs"]
+        pub(in crate::kernels) mod pointwise;
+        #[path = "../turn.rs"]
+        pub(in crate::kernels) mod turn;
+        #[path = "../single.rs"]
+        mod single;
+        pub(in crate::kernels) use single::Single;
     }
 }
 
@@ -79,7 +98,6 @@ fn has(set: Set) -> bool {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512bf16")
                 && is_x86_feature_detected!("fma")
         }
         Set::Narrow => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
@@ -93,4 +111,9 @@ pub(in crate::kernels) fn set() -> Option<Set> {
         return has(Set::Narrow).then_some(Set::Narrow);
     }
     [Set::Wide, Set::Narrow].into_iter().find(|set| has(*set))
+}
+
+/// Whether this processor also has [`paired`].
+pub(in crate::kernels) fn has_pairs() -> bool {
+    set() == Some(Set::Wide) && is_x86_feature_detected!("avx512bf16")
 }

@@ -1,0 +1,52 @@
+//! Factors in f32, as they are.
+
+use super::factor::Factor;
+use super::lanes::{self, LANES, Vector};
+
+/// Factors as they are.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernels) struct Single;
+
+impl Factor for Single {
+    type Left = f32;
+    type Right = f32;
+    const STEP: usize = 1;
+
+    fn as_left(values: &[f32]) -> Option<&[f32]> {
+        Some(values)
+    }
+
+    #[inline(always)]
+    fn left(value: f32) -> f32 {
+        value
+    }
+
+    #[inline(always)]
+    fn right(first: f32, _second: f32) -> f32 {
+        first
+    }
+
+    vectorised! {
+        #[inline]
+        unsafe fn step<const ROWS: usize, const VECTORS: usize>(
+            sums: &mut [[Vector; VECTORS]; ROWS],
+            left: &[*const f32; ROWS],
+            at: usize,
+            right: *const f32,
+        ) {
+            // SAFETY: the caller promises valid pointers.
+            unsafe {
+                let mut columns = [lanes::zero(); VECTORS];
+                for (vector, columns) in columns.iter_mut().enumerate() {
+                    *columns = lanes::load(right.add(LANES * vector));
+                }
+                for row in 0..ROWS {
+                    let value = lanes::splat(*left[row].add(at));
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = lanes::multiply_add(value, columns[vector], sums[row][vector]);
+                    }
+                }
+            }
+        }
+    }
+}
