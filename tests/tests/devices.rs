@@ -19,6 +19,7 @@ use infinity_engine::api::{
 use infinity_engine::device::{self, OpenDevice};
 use infinity_engine::generate::{Bundle, Plan, ScaleView, Watcher, generate};
 use infinity_engine::kernels::{Precision, matrix_units, with_precision};
+use infinity_engine::schedule::Scale;
 use infinity_engine::vae::Decoding;
 use infinity_engine::{SpawnOptions, spawn};
 
@@ -65,6 +66,7 @@ fn starter_and_software() -> Option<(PathBuf, OpenDevice)> {
 /// Decodes every scale, the next one being with the device meanwhile; notes what happened when.
 struct Ahead<'a> {
     bundle: &'a Bundle,
+    last: Scale,
     bits: Vec<u8>,
     order: Vec<(&'static str, usize)>,
     decoding: Option<(usize, Decoding)>,
@@ -83,7 +85,7 @@ impl Watcher for Ahead<'_> {
         self.order.push(("drawn", view.index));
         let begun = self
             .bundle
-            .begin_preview(&view.sums[0], view.scale, view.scale);
+            .begin_preview(&view.sums[0], view.scale, self.last);
         self.decoding = Some((view.index, begun));
         Ok(())
     }
@@ -121,6 +123,7 @@ fn the_next_scale_is_given_while_a_picture_is_on_its_way() {
         generate(&bundle.transformer, &text, &plan, &mut plain).unwrap();
         let mut ahead = Ahead {
             bundle: &bundle,
+            last: plan.schedule.last(),
             bits: Vec::new(),
             order: Vec::new(),
             decoding: None,
