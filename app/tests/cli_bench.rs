@@ -52,3 +52,38 @@ fn a_scale_is_few_kernels_and_one_wait() {
         assert!(device > 0.0 && device < 60.0, "{part:?}");
     }
 }
+
+/// One command measures a card: what would take too long is left out and said, the rest is written down.
+#[test]
+fn a_card_is_measured_in_one_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("card.json");
+    let output = program()
+        .args([
+            "bench", "--preset", "card", "--runs", "1", "--device", "cpu",
+        ])
+        .args(["--at-most", "0.5", "--json"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines = |start: &str| {
+        let lines = said.lines().filter(|line| line.starts_with(start));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(lines("starter 0.06M")[0].ends_with('B'), "{said}");
+    for size in ["0.06M", "0.25M", "0.60M", "1M"] {
+        for line in lines(&format!("2b {size}")) {
+            assert!(line.contains("left out: it may take"), "{line}");
+        }
+    }
+    let bytes = std::fs::read(&path).unwrap();
+    let reports: Vec<Report> = serde_json::from_slice(&bytes).unwrap();
+    assert!(!reports.is_empty());
+    for report in &reports {
+        assert_eq!(report.preset, "starter");
+        assert!(report.giga_operations_per_sec() > 0.1, "{report:?}");
+        assert!(report.peak() > 0.0);
+    }
+}

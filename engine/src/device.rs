@@ -292,9 +292,16 @@ fn use_matrix_units(device: &Device, adapter: &wgpu::Adapter) {
     let Some(tile) = [16, 8].into_iter().find(|side| of_side(*side)) else {
         return;
     };
+    let about = adapter.get_info();
+    // Metal does not tell; threads go together by 32 there.
+    let least = if about.backend == wgpu::Backend::Metal {
+        32
+    } else {
+        1
+    };
     let units = MatrixUnits {
         tile,
-        subgroup: adapter.get_info().subgroup_min_size,
+        subgroup: about.subgroup_min_size.max(least),
         memory: adapter.limits().max_compute_workgroup_storage_size,
     };
     kernels::use_matrix_units(device, units);

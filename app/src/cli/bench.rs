@@ -142,10 +142,8 @@ fn run_card(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
             if let Some(speed) = speeds.reduce(f32::max) {
                 let expected = operations * (runs + 1) as f32 / speed;
                 if expected > args.at_most {
-                    println!(
-                        "{name:<20} left out: it may take {:.0} minutes",
-                        (expected / 60.0).ceil()
-                    );
+                    let minutes = (expected / 60.0).ceil();
+                    println!("{name:<20} left out: it may take {minutes:.0} min");
                     continue;
                 }
             }

@@ -47,8 +47,19 @@ pub fn use_matrix_units(device: &Device, units: MatrixUnits) {
     });
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Units that tests of this thread have in place of the device's.
+    pub(in crate::kernels) static FORCED: std::cell::Cell<Option<MatrixUnits>> =
+        const { std::cell::Cell::new(None) };
+}
+
 /// The matrix units of `device` that are in use. The first to ask has them tried.
 pub fn matrix_units(device: &Device) -> Option<MatrixUnits> {
+    #[cfg(test)]
+    if let Some(units) = FORCED.get() {
+        return Some(units);
+    }
     let (units, is_tried) = known(device, |one| {
         (one.units, std::mem::replace(&mut one.is_tried, true))
     })?;

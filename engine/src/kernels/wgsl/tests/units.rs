@@ -204,3 +204,36 @@ fn convolutions_on_matrix_units_are_those_of_rounded_values() {
         );
     }
 }
+
+/// Where fewer subgroups run than a workgroup has parts, they go round again; where more run, some do a part twice.
+#[test]
+fn any_number_of_subgroups_makes_all_parts() {
+    let Some(software) = with_units() else { return };
+    let own = units::matrix_units(&software).unwrap();
+    let sights = Sight::all(67, 40);
+    let make = || {
+        let x: Tensor<3> = random([1, 67, 36], 1, &software);
+        let weight: Tensor<2> = random([45, 36], 2, &software);
+        let map: Tensor<4> = random([1, 5, 9, 13], 3, &software);
+        let filters: Tensor<4> = random([65, 5, 3, 3], 4, &software);
+        let bias: Tensor<1> = random([65], 5, &software);
+        let [query, key, value] =
+            [67, 40, 40].map(|places| random([1, 2, places, 32], places as u64, &software));
+        with_precision(Precision::Rounded, || {
+            [
+                units::product(&x, &weight, None).unwrap(),
+                conv(&map, &filters, &bias, true).unwrap().flatten(0, 1),
+                attend(&query, &key, &value, &sights).unwrap(),
+            ]
+            .map(|made| made.try_into_vec_as::<f32>().unwrap())
+        })
+    };
+    let wanted = make();
+    // A workgroup has room for four subgroups of what is said here.
+    for subgroup in [own.subgroup / 4, own.subgroup / 2, 2 * own.subgroup] {
+        units::FORCED.set(Some(MatrixUnits { subgroup, ..own }));
+        let found = make();
+        units::FORCED.set(None);
+        assert!(found == wanted, "{subgroup}");
+    }
+}
