@@ -37,7 +37,8 @@ pub enum Precision {
     /// Factors of matrix products rounded to bf16 where the processor multiplies those, sums and all else in f32; for
     /// training.
     Half,
-    /// The same, and rounded to f16 on graphics devices that have it; for drawing.
+    /// The same, and rounded to f16 on graphics devices that have it, with convolutions and attention where those have matrix
+    /// units; for drawing.
     Rounded,
     /// Not at all: tensor operations do everything.
     Off,
