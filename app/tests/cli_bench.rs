@@ -72,7 +72,10 @@ fn a_card_is_measured_in_one_go() {
         let lines = said.lines().filter(|line| line.starts_with(start));
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
-    assert!(lines("starter 0.06M")[0].ends_with('B'), "{said}");
+    assert!(
+        lines("starter 0.06M")[0].ends_with("single, single"),
+        "{said}"
+    );
     for size in ["0.06M", "0.25M", "0.60M", "1M"] {
         for line in lines(&format!("2b {size}")) {
             assert!(line.contains("left out: it may take"), "{line}");

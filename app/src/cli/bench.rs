@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use infinity_engine::api::{DeviceChoice, PixelBudget, WeightStorage, bytes_text};
+use infinity_engine::api::{DeviceChoice, EngineError, PixelBudget, WeightStorage, bytes_text};
 use infinity_engine::bench::{
     Measure, PartTime, Preset, Report, loading, operations, picture_giga_operations,
     run as measure, training,
@@ -122,6 +122,14 @@ const CARD: [(Preset, PixelBudget); 6] = [
     (Preset::B2, PixelBudget::P1M),
 ];
 
+/// In how little a model may be kept where it does not fit otherwise.
+const SMALLER: [WeightStorage; 4] = [
+    WeightStorage::Half,
+    WeightStorage::Small,
+    WeightStorage::Smaller,
+    WeightStorage::Eight,
+];
+
 fn run_card(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
     let mut reports: Vec<Report> = Vec::new();
     for (preset, pn) in CARD {
@@ -147,19 +155,29 @@ fn run_card(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
                     continue;
                 }
             }
-            let wish = Measure {
-                preset,
-                scales,
-                warm_runs: runs,
-                // Large weights as they are published, and as they are multiplied.
-                weights: if half_products && preset == Preset::B2 {
-                    WeightStorage::Half
-                } else {
-                    args.weights
-                },
-                half_products,
+            let kept_as = |weights| {
+                let wish = Measure {
+                    preset,
+                    scales,
+                    warm_runs: runs,
+                    weights,
+                    half_products,
+                };
+                measure(&wish, open)
             };
-            match measure(&wish, open) {
+            // Large weights as they are published and as they are multiplied; where they do not fit, in less.
+            let first = if half_products && preset == Preset::B2 {
+                WeightStorage::Half
+            } else {
+                args.weights
+            };
+            let mut measured = kept_as(first);
+            for smaller in SMALLER {
+                if let Err(EngineError::BadSetting { .. }) = &measured {
+                    measured = kept_as(smaller);
+                }
+            }
+            match measured {
                 Ok(report) => {
                     if reports.is_empty() {
                         print_device(&report);
@@ -172,18 +190,20 @@ fn run_card(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
                             "kernels",
                             "GFLOP/s",
                             "of peak",
-                            "memory"
+                            "memory, kept"
                         );
                     }
                     let speed = report.giga_operations_per_sec();
                     let kernels: u64 = report.parts.iter().map(|part| part.launches).sum();
                     println!(
-                        "{name:<20} {:>9.3} {:>9.3} {:>9.3} {kernels:>8} {speed:>9.0} {:>6.0} % {:>10}",
+                        "{name:<20} {:>9.3} {:>9.3} {:>9.3} {kernels:>8} {speed:>9.0} {:>6.0} % {:>10} {}",
                         report.sum("scale").1,
                         report.sum("preview").1,
                         report.sum("decode").1,
                         100.0 * speed / report.peak(),
                         bytes_text(report.allocated.map_or(report.memory, |[_, most]| most)),
+                        format!("{:?}, {:?}", report.keeping.weights, report.keeping.cache)
+                            .to_lowercase(),
                     );
                     reports.push(report);
                 }

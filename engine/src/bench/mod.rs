@@ -288,6 +288,9 @@ fn run_as_set(measure: &Measure, device: &OpenDevice) -> Result<Report, EngineEr
     networks.transformer.initialise_as(1, burn, &kept);
     networks.transformer.keep_cache(keeping.cache);
     networks.vae.initialise(2, burn);
+    if keeping.halves_tokenizer() {
+        networks.vae.keep_half();
+    }
     let mut parameters = networks.transformer.parameter_count() + networks.vae.parameter_count();
     if let Some(text) = &mut networks.text {
         text.initialise(3, burn);
