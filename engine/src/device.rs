@@ -304,7 +304,7 @@ fn use_matrix_units(device: &Device, adapter: &wgpu::Adapter) {
         subgroup: about.subgroup_min_size.max(least),
         memory: adapter.limits().max_compute_workgroup_storage_size,
     };
-    kernels::use_matrix_units(device, units);
+    kernels::use_matrix_units(device, &about.name, units);
 }
 
 /// Graphics devices that are open. Burn keeps what it opens until the process ends, so each is opened once, and

@@ -26,6 +26,7 @@ pub struct MatrixUnits {
 /// A device with matrix units; `None` once they were found to compute wrong, and whether they were tried at all.
 struct Known {
     device: Device,
+    name: String,
     units: Option<MatrixUnits>,
     is_tried: bool,
 }
@@ -38,14 +39,15 @@ fn known<T>(device: &Device, f: impl FnOnce(&mut Known) -> T) -> Option<T> {
     known.iter_mut().find(|one| one.device == *device).map(f)
 }
 
-/// Lets products on `device` use its matrix `units`.
-pub fn use_matrix_units(device: &Device, units: MatrixUnits) {
+/// Lets products on `device`, which people call `name`, use its matrix `units`.
+pub fn use_matrix_units(device: &Device, name: &str, units: MatrixUnits) {
     if !super::IN_THIS_BUILD || known(device, |_| ()).is_some() {
         return;
     }
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     known.push(Known {
         device: device.clone(),
+        name: name.to_owned(),
         units: Some(units),
         is_tried: false,
     });
@@ -70,8 +72,13 @@ pub fn matrix_units(device: &Device) -> Option<MatrixUnits> {
     if units.is_none() || is_tried || is_right(device) {
         return units;
     }
-    tracing::warn!("the matrix units of the graphics device compute wrong; going on without them");
-    known(device, |one| one.units = None);
+    known(device, |one| {
+        one.units = None;
+        tracing::warn!(
+            "the matrix units of {} compute wrong; going on without them",
+            one.name
+        );
+    });
     None
 }
 

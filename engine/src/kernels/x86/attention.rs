@@ -1,22 +1,59 @@
 //! Attention of one picture's tokens, head by head; scores are made again for the gradient.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
 use super::factor::Factor;
-use super::gemm::multiply;
+use super::gemm::{add_product, multiply};
 use super::math::{exp, sum_of};
 use super::pack::{Right, left_columns, left_rows};
+use super::place::{Place, written};
 use crate::kernels::{Sight, count_products};
+
+/// Rows of as many values as a head is wide, `stride` apart.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    values: &'a [f32],
+    stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The first `count` of them as a right factor over rows.
+    fn as_rows<F: Factor>(self, count: usize) -> Right<'a, F> {
+        Right::Rows {
+            values: self.values,
+            k: count,
+            stride: self.stride,
+        }
+    }
+
+    /// The same as columns of `width` values.
+    fn as_columns<F: Factor>(self, width: usize) -> Right<'a, F> {
+        Right::Columns {
+            values: self.values,
+            k: width,
+            stride: self.stride,
+        }
+    }
+
+    /// The same from row `first` on.
+    fn from(self, first: usize) -> Self {
+        Self {
+            values: &self.values[first * self.stride..],
+            stride: self.stride,
+        }
+    }
+}
 
 /// One head: queries `[L, D]`, keys and values `[S, D]`.
 struct Head<'a> {
-    query: &'a [f32],
-    key: &'a [f32],
-    value: &'a [f32],
+    query: Rows<'a>,
+    key: Rows<'a>,
+    value: Rows<'a>,
     width: usize,
 }
 
@@ -25,11 +62,15 @@ impl Head<'_> {
     #[inline(always)]
     fn weights<F: Factor>(&self, sight: &Sight) -> Vec<f32> {
         let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
-        let query = &self.query[sight.queries.start * width..];
-        let left = left_rows::<F>(query, count, width, width);
-        let right = columns(self.key, width);
-        let mut weights = vec![0.0; count * keys];
-        multiply::<F>(left.left(), right, &mut weights, keys, keys, false);
+        let query = self.query.from(sight.queries.start);
+        let left = left_rows::<F>(query.values, count, width, query.stride);
+        let right = self.key.as_columns(width);
+        // SAFETY: a product writes all its values.
+        let mut weights = unsafe {
+            written(count * keys, |weights| {
+                multiply::<F>(left.left(), right, weights, keys, keys);
+            })
+        };
         for row in weights.chunks_exact_mut(keys) {
             let most = row.iter().fold(f32::MIN, |most, value| most.max(*value));
             for value in row.iter_mut() {
@@ -43,19 +84,18 @@ impl Head<'_> {
         weights
     }
 
-    /// Adds the result for the queries of `sight` to `out` `[queries, D]`.
+    /// Writes the result for the queries of `sight` to rows of `out`, `stride` apart.
     #[inline(always)]
-    fn forward<F: Factor>(&self, sight: &Sight, out: &mut [f32]) {
+    fn forward<F: Factor>(&self, sight: &Sight, mut out: Place<'_>, stride: usize) {
         let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
         if keys == 0 {
-            out[..count * width].fill(0.0);
+            out.clear(count, width, stride);
             return;
         }
         count_products(2 * count * keys * width);
         let weights = self.weights::<F>(sight);
         let left = left_rows::<F>(&weights, count, keys, keys);
-        let right = rows_of(self.value, keys, width);
-        multiply::<F>(left.left(), right, out, width, width, false);
+        multiply::<F>(left.left(), self.value.as_rows(keys), out, width, stride);
     }
 
     /// Adds the gradients for those of the queries of `sight`, `[queries, D]`.
@@ -73,13 +113,20 @@ impl Head<'_> {
         // The scores made again are not counted: they are the price of not keeping them.
         count_products(4 * count * keys * width);
         let weights = self.weights::<F>(sight);
-        let rows = rows_of(gradient, count, width);
+        let gradient = Rows {
+            values: gradient,
+            stride: width,
+        };
         let left = left_columns::<F>(&weights, count, keys, keys);
-        multiply::<F>(left.left(), rows, of_value, width, width, true);
-        let left = left_rows::<F>(gradient, count, width, width);
-        let right = columns(self.value, width);
-        let mut scores = vec![0.0; count * keys];
-        multiply::<F>(left.left(), right, &mut scores, keys, keys, false);
+        add_product::<F>(left.left(), gradient.as_rows(count), of_value, width, width);
+        let left = left_rows::<F>(gradient.values, count, width, width);
+        let right = self.value.as_columns(width);
+        // SAFETY: a product writes all its values.
+        let mut scores = unsafe {
+            written(count * keys, |scores| {
+                multiply::<F>(left.left(), right, scores, keys, keys);
+            })
+        };
         for (score, weight) in scores
             .chunks_exact_mut(keys)
             .zip(weights.chunks_exact(keys))
@@ -90,30 +137,10 @@ impl Head<'_> {
             }
         }
         let left = left_rows::<F>(&scores, count, keys, keys);
-        let right = rows_of(self.key, keys, width);
-        multiply::<F>(left.left(), right, of_query, width, width, true);
+        add_product::<F>(left.left(), self.key.as_rows(keys), of_query, width, width);
         let left = left_columns::<F>(&scores, count, keys, keys);
-        let query = &self.query[sight.queries.start * width..];
-        let right = rows_of(query, count, width);
-        multiply::<F>(left.left(), right, of_key, width, width, true);
-    }
-}
-
-/// `k` rows of `width` values.
-fn rows_of<F: Factor>(values: &[f32], k: usize, width: usize) -> Right<'_, F> {
-    Right::Rows {
-        values,
-        k,
-        stride: width,
-    }
-}
-
-/// Rows of `width` values as columns.
-fn columns<F: Factor>(values: &[f32], width: usize) -> Right<'_, F> {
-    Right::Columns {
-        values,
-        k: width,
-        stride: width,
+        let query = self.query.from(sight.queries.start);
+        add_product::<F>(left.left(), query.as_rows(count), of_key, width, width);
     }
 }
 
@@ -151,38 +178,46 @@ pub(in crate::kernels) struct Attend<F: Factor> {
 }
 
 /// Head `place` of values `[B, N, L, D]`.
-fn head_of<'a>(values: &Values<'a>, place: usize) -> &'a [f32] {
+fn head_of<'a>(values: &Values<'a>, place: usize) -> Rows<'a> {
     let size = values.shape[2] * values.shape[3];
-    &values.data[place * size..(place + 1) * size]
+    Rows {
+        values: &values.data[place * size..(place + 1) * size],
+        stride: values.shape[3],
+    }
 }
 
 impl<F: Factor> Attend<F> {
     vectorised! {
         fn run(&self, [query, key, value]: [Values<'_>; 3]) -> Vec<f32> {
             let [heads, tokens, width] = [1, 2, 3].map(|axis: usize| query.shape[axis]);
-            let mut mixed = vec![0.0; query.data.len()];
-            let one = |(place, mixed): (usize, &mut [f32])| {
+            let channels = heads * width;
+            let mut seen = 0;
+            for sight in self.sights.iter() {
+                assert_eq!(sight.queries.start, seen, "sights follow each other");
+                seen = sight.queries.end;
+            }
+            assert_eq!(seen, tokens, "every query sees something");
+            let one = |y: &Place<'_>, place: usize| {
                 let parts = Head {
                     query: head_of(&query, place),
                     key: head_of(&key, place),
                     value: head_of(&value, place),
                     width,
                 };
+                let start = place / heads * tokens * channels + place % heads * width;
                 for sight in self.sights.iter() {
-                    parts.forward::<F>(sight, &mut mixed[sight.queries.start * width..]);
+                    // SAFETY: heads lie side by side, and sights one after the other.
+                    let y = unsafe { y.part(start + sight.queries.start * channels) };
+                    parts.forward::<F>(sight, y, channels);
                 }
             };
-            mixed
-                .par_chunks_exact_mut(tokens * width)
-                .enumerate()
-                .for_each(one);
-            let mut y = vec![0.0; mixed.len()];
-            let channels = heads * width;
-            for (place, mixed) in mixed.chunks_exact(tokens * width).enumerate() {
-                let y = &mut y[place / heads * tokens * channels..][..tokens * channels];
-                scatter(y, channels, place % heads * width, width, mixed);
-            }
-            y
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                let y = Place::from(y);
+                let places = (0..query.shape[0] * heads).into_par_iter();
+                places.for_each(|place| one(&y, place));
+            };
+            // SAFETY: all heads of all queries are written, as was checked.
+            unsafe { written(query.data.len(), all) }
         }
     }
 
@@ -261,29 +296,36 @@ impl<F: Factor> CrossAttention<F> {
     vectorised! {
         fn run(&self, [query, text, _]: [Values<'_>; 3]) -> Vec<f32> {
             let (tokens, channels) = (query.shape[1], query.shape[2]);
-            let width = channels / self.heads;
-            let mut y = vec![0.0; query.data.len()];
-            let rows = query
-                .data
-                .par_chunks_exact(tokens * channels)
-                .zip(text.data.par_chunks_exact(text.shape[1] * 2 * channels))
-                .zip(y.par_chunks_exact_mut(tokens * channels))
-                .enumerate();
-            rows.for_each(|(row, ((query, text), y))| {
-                let mut mixed = vec![0.0; tokens * width];
-                for head in 0..self.heads {
-                    let start = head * width;
-                    let parts = Head {
-                        query: &gather(query, channels, start, width),
-                        key: &gather(text, 2 * channels, start, width),
-                        value: &gather(text, 2 * channels, channels + start, width),
-                        width,
-                    };
-                    parts.forward::<F>(&self.sight(row, tokens), &mut mixed);
-                    scatter(y, channels, start, width, &mixed);
-                }
-            });
-            y
+            let (heads, words) = (self.heads, text.shape[1]);
+            let width = channels / heads;
+            let one = |y: &Place<'_>, place: usize| {
+                let (row, start) = (place / heads, place % heads * width);
+                let text = &text.data[row * words * 2 * channels..][..words * 2 * channels];
+                let from_text = |start| Rows {
+                    values: &text[start..],
+                    stride: 2 * channels,
+                };
+                let first = row * tokens * channels + start;
+                let parts = Head {
+                    query: Rows {
+                        values: &query.data[first..(row + 1) * tokens * channels],
+                        stride: channels,
+                    },
+                    key: from_text(start),
+                    value: from_text(channels + start),
+                    width,
+                };
+                // SAFETY: heads lie side by side.
+                let y = unsafe { y.part(first) };
+                parts.forward::<F>(&self.sight(row, tokens), y, channels);
+            };
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                let y = Place::from(y);
+                let places = (0..query.shape[0] * heads).into_par_iter();
+                places.for_each(|place| one(&y, place));
+            };
+            // SAFETY: all heads of all queries are written.
+            unsafe { written(query.data.len(), all) }
         }
     }
 
@@ -304,10 +346,17 @@ impl<F: Factor> CrossAttention<F> {
             rows.for_each(|(row, ((((query, text), gradient), of_query), of_text))| {
                 for head in 0..self.heads {
                     let start = head * width;
+                    let from_text = |start| Rows {
+                        values: &text[start..],
+                        stride: 2 * channels,
+                    };
                     let parts = Head {
-                        query: &gather(query, channels, start, width),
-                        key: &gather(text, 2 * channels, start, width),
-                        value: &gather(text, 2 * channels, channels + start, width),
+                        query: Rows {
+                            values: &query[start..],
+                            stride: channels,
+                        },
+                        key: from_text(start),
+                        value: from_text(channels + start),
                         width,
                     };
                     let gradient = gather(gradient, channels, start, width);

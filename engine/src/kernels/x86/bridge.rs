@@ -11,7 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
-/// Values of a tensor on the host, row by row.
+/// Values of a tensor on the host, row by row, as many as its shape says.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Values<'a> {
     pub(in crate::kernels) data: &'a [f32],
@@ -64,9 +64,11 @@ pub(in crate::kernels) trait HostGradients: Backend {
 fn with_values<T>(tensors: [&FloatTensor<Flex>; 3], work: impl FnOnce([Values<'_>; 3]) -> T) -> T {
     let tensors = tensors.map(|tensor| tensor.to_contiguous());
     let shapes = tensors.each_ref().map(|tensor| tensor.shape().to_vec());
-    work([0, 1, 2].map(|index: usize| Values {
-        data: tensors[index].as_slice::<f32>().unwrap_or(&[]),
-        shape: &shapes[index],
+    work([0, 1, 2].map(|index: usize| {
+        let (data, shape) = (tensors[index].as_slice::<f32>(), &shapes[index]);
+        let data = data.unwrap_or(&[]);
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "all in f32");
+        Values { data, shape }
     }))
 }
 

@@ -3,12 +3,16 @@
 //! Maps are padded with zeros once; a kernel tap is then the same flat map,
 //! read from another start. Columns of the padding are computed and dropped.
 
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
 use super::factor::Factor;
-use super::gemm::multiply;
+use super::gemm::{add_product, multiply};
 use super::pack::{Left, Packed, Right, at_least};
+use super::place::written;
 use crate::kernels::count_products;
 
 /// Inputs: `x` `[B, in, h, w]`, weight `[out, in, side, side]`, bias `[out]`.
@@ -75,10 +79,13 @@ fn pad_right<F: Factor>(map: &[f32], count: usize, sizes: Sizes, double: bool) -
     let (h, w, pad, plane) = (sizes.h, sizes.w, sizes.pad(), sizes.plane());
     let shift = usize::from(double);
     let (small_h, small_w) = (h >> shift, w >> shift);
-    let mut padded = vec![F::Right::default(); count.div_ceil(F::STEP) * plane];
     let zeros = vec![0.0; small_w];
-    let one = |(pair, padded): (usize, &mut [F::Right])| {
+    let nothing = MaybeUninit::new(F::Right::default());
+    let one = |(pair, padded): (usize, &mut [MaybeUninit<F::Right>])| {
         let first = F::STEP * pair;
+        let (above, below) = (pad * sizes.wide(), (pad + h) * sizes.wide());
+        padded[..above].fill(nothing);
+        padded[below..].fill(nothing);
         for y in 0..h {
             let row = |channel: usize| {
                 let start = (channel * small_h + (y >> shift)) * small_w;
@@ -90,25 +97,30 @@ fn pad_right<F: Factor>(map: &[f32], count: usize, sizes: Sizes, double: bool) -
             } else {
                 &zeros
             };
-            let start = (y + pad) * sizes.wide() + pad;
-            let to = &mut padded[start..start + w];
+            let row = &mut padded[(y + pad) * sizes.wide()..][..sizes.wide()];
+            row[..pad].fill(nothing);
+            row[pad + w..].fill(nothing);
+            let to = &mut row[pad..pad + w];
             if double {
                 for ((to, a), b) in to.chunks_exact_mut(2).zip(a).zip(b) {
-                    to.fill(F::right(*a, *b));
+                    to.fill(MaybeUninit::new(F::right(*a, *b)));
                 }
             } else {
                 for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
-                    *to = F::right(*a, *b);
+                    to.write(F::right(*a, *b));
                 }
             }
         }
     };
-    padded
-        .par_chunks_exact_mut(plane)
-        .enumerate()
-        .with_min_len(at_least(plane))
-        .for_each(one);
-    padded
+    let all = |padded: &mut [MaybeUninit<F::Right>]| {
+        padded
+            .par_chunks_exact_mut(plane)
+            .enumerate()
+            .with_min_len(at_least(plane))
+            .for_each(one);
+    };
+    // SAFETY: of every plane the rows above, below and between are written, these at both sides and in the middle.
+    unsafe { written(count.div_ceil(F::STEP) * plane, all) }
 }
 
 /// Pads `[inputs, h, w]` (half as large where `double`) as rows of values.
@@ -137,14 +149,15 @@ fn pad_left<F: Factor>(map: &[f32], sizes: Sizes) -> Vec<F::Left> {
     padded
 }
 
-/// Convolves one padded map with weights packed as rows of taps and channels, into `[rows, h, w]`.
+/// Convolves one padded map with weights packed as rows of taps and channels, into `[rows, h, w]`, all of which is
+/// written.
 fn convolve<F: Factor>(
     padded: &[F::Right],
     weights: Left<'_, F>,
     channels: usize,
     sizes: Sizes,
     start: impl Fn(usize) -> f32 + Sync,
-    out: &mut [f32],
+    out: &mut [MaybeUninit<f32>],
 ) {
     let rows: Vec<usize> = sizes
         .taps()
@@ -157,20 +170,27 @@ fn convolve<F: Factor>(
     };
     let reach = sizes.reach();
     let count = weights.rows.len();
+    assert_eq!(out.len(), count * sizes.h * sizes.w, "a map for each row");
     if sizes.wide() == sizes.w {
         for (row, out) in out.chunks_exact_mut(sizes.h * sizes.w).enumerate() {
-            out.fill(start(row));
+            out.fill(MaybeUninit::new(start(row)));
         }
-        multiply::<F>(weights, right, out, reach, reach, true);
+        // SAFETY: they have just been written.
+        let out = unsafe { out.assume_init_mut() };
+        add_product::<F>(weights, right, out, reach, reach);
         return;
     }
-    let mut flat = vec![0.0; count * reach];
-    multiply::<F>(weights, right, &mut flat, reach, reach, false);
-    let one = |(row, (out, flat)): (usize, (&mut [f32], &[f32]))| {
+    // SAFETY: a product writes all its values.
+    let flat = unsafe {
+        written(count * reach, |flat| {
+            multiply::<F>(weights, right, flat, reach, reach);
+        })
+    };
+    let one = |(row, (out, flat)): (usize, (&mut [MaybeUninit<f32>], &[f32]))| {
         let bias = start(row);
         for (out, flat) in out.chunks_exact_mut(sizes.w).zip(flat.chunks(sizes.wide())) {
             for (out, value) in out.iter_mut().zip(flat) {
-                *out = value + bias;
+                out.write(value + bias);
             }
         }
     };
@@ -189,7 +209,7 @@ fn pack_weights<F: Factor>(
     channels: usize,
     taps: usize,
     value: impl Fn(usize, usize, usize) -> f32,
-) -> Packed<F::Left> {
+) -> Packed<'static, F::Left> {
     let wide = channels.next_multiple_of(F::STEP);
     let mut data = vec![F::Left::default(); rows * taps * wide];
     for (row, data) in data.chunks_exact_mut(taps * wide).enumerate() {
@@ -200,7 +220,10 @@ fn pack_weights<F: Factor>(
         }
     }
     let rows = (0..rows).map(|row| row * taps * wide).collect();
-    Packed { data, rows }
+    Packed {
+        data: Cow::Owned(data),
+        rows,
+    }
 }
 
 impl<F: Factor> Conv<F> {
@@ -213,17 +236,19 @@ impl<F: Factor> Conv<F> {
             });
             let batch = x.shape[0];
             count_products(batch * sizes.h * sizes.w * weight.data.len());
-            let mut y = vec![0.0; batch * sizes.outputs * sizes.h * sizes.w];
-            let one = |(x, y): (&[f32], &mut [f32])| {
+            let one = |(x, y): (&[f32], &mut [MaybeUninit<f32>])| {
                 let padded = pad_right::<F>(x, sizes.inputs, sizes, self.double);
                 let bias = |row: usize| bias.data[row];
                 convolve::<F>(&padded, weights.left(), sizes.inputs, sizes, bias, y);
             };
-            x.data
-                .par_chunks_exact(x.data.len() / batch)
-                .zip(y.par_chunks_exact_mut(sizes.outputs * sizes.h * sizes.w))
-                .for_each(one);
-            y
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                x.data
+                    .par_chunks_exact(x.data.len() / batch)
+                    .zip(y.par_chunks_exact_mut(sizes.outputs * sizes.h * sizes.w))
+                    .for_each(one);
+            };
+            // SAFETY: a convolution writes all its values.
+            unsafe { written(batch * sizes.outputs * sizes.h * sizes.w, all) }
         }
     }
 
@@ -244,16 +269,25 @@ impl<F: Factor> Conv<F> {
                 .iter()
                 .flat_map(|tap| (0..inputs).map(move |channel| channel * plane + tap))
                 .collect();
-            let one = |gradient: &[f32], x: &[f32], of_x: &mut [f32], of_weight: &mut [f32]| {
+            let one = |gradient: &[f32],
+                       x: &[f32],
+                       of_x: &mut [MaybeUninit<f32>],
+                       of_weight: &mut [f32]| {
                 let padded = pad_right::<F>(gradient, outputs, sizes, false);
                 if self.double {
-                    let mut whole = vec![0.0; inputs * area];
-                    convolve::<F>(&padded, turned.left(), outputs, sizes, |_| 0.0, &mut whole);
+                    // SAFETY: a convolution writes all its values.
+                    let whole = unsafe {
+                        written(inputs * area, |whole| {
+                            convolve::<F>(&padded, turned.left(), outputs, sizes, |_| 0.0, whole);
+                        })
+                    };
                     let w = sizes.w;
                     for (row, of_x) in of_x.chunks_exact_mut(w / 2).enumerate() {
                         let (top, below) = whole[2 * row * w..].split_at(w);
                         for (at, of_x) in of_x.iter_mut().enumerate() {
-                            *of_x = top[2 * at] + top[2 * at + 1] + below[2 * at] + below[2 * at + 1];
+                            of_x.write(
+                                top[2 * at] + top[2 * at + 1] + below[2 * at] + below[2 * at + 1],
+                            );
                         }
                     }
                 } else {
@@ -270,17 +304,21 @@ impl<F: Factor> Conv<F> {
                     data: &right.data,
                     rows: &right.rows,
                 };
-                multiply::<F>(left, right, of_weight, outputs, outputs, true);
+                add_product::<F>(left, right, of_weight, outputs, outputs);
             };
-            let mut of_x = vec![0.0; x.data.len()];
             let mut sum = vec![0.0; taps * inputs * outputs]; // [tap, in, out]
-            let parts = gradient
-                .chunks_exact(outputs * area)
-                .zip(x.data.chunks_exact(inputs * small))
-                .zip(of_x.chunks_exact_mut(inputs * small));
-            for ((gradient, x), of_x) in parts {
-                one(gradient, x, of_x, &mut sum);
-            }
+            let all = |of_x: &mut [MaybeUninit<f32>]| {
+                let parts = gradient
+                    .chunks_exact(outputs * area)
+                    .zip(x.data.chunks_exact(inputs * small))
+                    .zip(of_x.chunks_exact_mut(inputs * small));
+                for ((gradient, x), of_x) in parts {
+                    one(gradient, x, of_x, &mut sum);
+                }
+            };
+            assert_eq!(gradient.len(), x.shape[0] * outputs * area, "one gradient for each result");
+            // SAFETY: maps are all there is, and each is written whole.
+            let of_x = unsafe { written(x.shape[0] * inputs * small, all) };
             let mut of_weight = vec![0.0; weight.data.len()];
             for (out, of_weight) in of_weight.chunks_exact_mut(inputs * taps).enumerate() {
                 for (channel, of_weight) in of_weight.chunks_exact_mut(taps).enumerate() {
@@ -299,7 +337,7 @@ impl<F: Factor> Conv<F> {
 }
 
 /// Gradients `[out, h, w]` as a right factor over places, zero in the padding columns.
-fn spread_gradient<F: Factor>(gradient: &[f32], sizes: Sizes) -> Packed<F::Right> {
+fn spread_gradient<F: Factor>(gradient: &[f32], sizes: Sizes) -> Packed<'static, F::Right> {
     const BLOCK: usize = 16;
     let (outputs, w, wide) = (sizes.outputs, sizes.w, sizes.wide());
     let area = sizes.h * w;
@@ -327,7 +365,10 @@ fn spread_gradient<F: Factor>(gradient: &[f32], sizes: Sizes) -> Packed<F::Right
         }
     }
     let rows = (0..steps).map(|step| step * outputs).collect();
-    Packed { data, rows }
+    Packed {
+        data: Cow::Owned(data),
+        rows,
+    }
 }
 
 impl<F: Factor> Operation for Conv<F> {

@@ -1,5 +1,8 @@
 //! How factors are stored while they are multiplied: in f32, or as bf16 with f32 sums.
 
+use std::cell::Cell;
+use std::thread::LocalKey;
+
 use super::lanes::Vector;
 
 /// How factors are stored while they are multiplied.
@@ -13,6 +16,9 @@ pub(in crate::kernels) trait Factor:
     /// Values along the inner dimension taken at once.
     const STEP: usize;
 
+    /// Memory of this thread where columns of the right factor lie side by side, kept from product to product; whatever
+    /// was there last is there still.
+    fn packed() -> &'static LocalKey<Cell<Vec<Self::Right>>>;
     /// Values that are stored as they are need no copy.
     fn as_left(values: &[f32]) -> Option<&[Self::Left]>;
     /// Stores a value of the left factor.

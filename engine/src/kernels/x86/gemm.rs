@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::factor::Factor;
 use super::lanes::{self, LANES, STEPS_AT_ONCE, TILE_ROWS};
 use super::pack::{Left, Right, TILE_COLUMNS, fetch};
+use super::place::Place;
 
 /// Columns of the right factor that stay in the second cache: 256 KiB with [`STEPS_AT_ONCE`].
 const COLUMNS_AT_ONCE: usize = 16 * TILE_COLUMNS;
@@ -18,11 +19,34 @@ const ROWS_AT_ONCE: usize = 16 * TILE_ROWS;
 /// Below this many multiplications a product stays on one thread.
 const WORTH_SHARING: usize = 1 << 18;
 
-/// `out[i][j] (+)= sum over k of left[i][k] right[k][j]` for `j < columns`; rows of `out` are `stride` apart.
-pub(in crate::kernels) fn multiply<F: Factor>(
+/// `out[i][j] = sum over k of left[i][k] right[k][j]` for `j < columns`, all of which are written; rows of `out` are
+/// `stride` apart.
+pub(in crate::kernels) fn multiply<'a, F: Factor>(
+    left: Left<'_, F>,
+    right: Right<'_, F>,
+    out: impl Into<Place<'a>>,
+    columns: usize,
+    stride: usize,
+) {
+    multiply_into::<F>(left, right, out.into(), columns, stride, false);
+}
+
+/// As [`multiply`], added to what is there.
+pub(in crate::kernels) fn add_product<F: Factor>(
     left: Left<'_, F>,
     right: Right<'_, F>,
     out: &mut [f32],
+    columns: usize,
+    stride: usize,
+) {
+    multiply_into::<F>(left, right, out.into(), columns, stride, true);
+}
+
+/// Where `add`, all values of `out` must be there.
+fn multiply_into<F: Factor>(
+    left: Left<'_, F>,
+    right: Right<'_, F>,
+    mut out: Place<'_>,
     columns: usize,
     stride: usize,
     add: bool,
@@ -33,9 +57,7 @@ pub(in crate::kernels) fn multiply<F: Factor>(
     }
     if steps == 0 {
         if !add {
-            for row in out.chunks_mut(stride).take(rows) {
-                row[..columns].fill(0.0);
-            }
+            out.clear(rows, columns, stride);
         }
         return;
     }
@@ -47,7 +69,6 @@ pub(in crate::kernels) fn multiply<F: Factor>(
         .map_or(0, |row| row + steps * F::STEP);
     assert!(reach <= left.data.len());
     let threads = rayon::current_num_threads();
-    let out = Out(out.as_mut_ptr());
     // SAFETY: the set was looked for before any operation came here; sizes were checked above, and no two
     // parts have a place of `out` in common.
     let part = |rows: Range<usize>, columns: Range<usize>| unsafe {
@@ -59,7 +80,7 @@ pub(in crate::kernels) fn multiply<F: Factor>(
             own,
             right,
             columns,
-            out.row(rows.start * stride),
+            out.at(rows.start * stride),
             stride,
             add,
         );
@@ -77,26 +98,6 @@ pub(in crate::kernels) fn multiply<F: Factor>(
     }
 }
 
-/// Where a product goes, for several threads that each write places of their own.
-#[derive(Clone, Copy)]
-struct Out(*mut f32);
-
-// SAFETY: a plain address; `multiply` gives every thread other places.
-unsafe impl Send for Out {}
-// SAFETY: as above.
-unsafe impl Sync for Out {}
-
-impl Out {
-    /// The address `places` further on.
-    ///
-    /// # Safety
-    /// The place must lie in the same slice.
-    unsafe fn row(self, places: usize) -> *mut f32 {
-        // SAFETY: promised by the caller.
-        unsafe { self.0.add(places) }
-    }
-}
-
 vectorised! {
     /// Products of `left` with some columns; `out` is the place of the first row's column 0.
     unsafe fn block<F: Factor>(
@@ -109,7 +110,10 @@ vectorised! {
     ) {
         let most = columns.len().min(COLUMNS_AT_ONCE).div_ceil(TILE_COLUMNS);
         let panel = right.panel();
-        let mut packed = vec![F::Right::default(); most * panel];
+        let mut packed = F::packed().take();
+        if packed.len() < most * panel {
+            packed.resize(most * panel, F::Right::default());
+        }
         for first in columns.clone().step_by(COLUMNS_AT_ONCE) {
             let wide = (columns.end - first).min(COLUMNS_AT_ONCE);
             for (part, start) in (0..right.steps()).step_by(STEPS_AT_ONCE).enumerate() {
@@ -163,6 +167,7 @@ vectorised! {
                 }
             }
         }
+        F::packed().set(packed);
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::bridge::{Operation, Values};
 use super::factor::Factor;
-use super::gemm::multiply;
-use super::pack::{Left, Packed, Right, left_columns, left_rows, turned};
+use super::gemm::{add_product, multiply};
+use super::pack::{Right, left_columns, left_rows, turned};
+use super::place::written;
 use crate::kernels::count_products;
 
 /// Inputs: `x` `[.., in]`, `W` `[out, in]`, `b` `[out]` or a scalar for none.
@@ -19,49 +20,36 @@ impl<F: Factor> Linear<F> {
             let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
             let rows = x.data.len() / inputs;
             count_products(rows * inputs * outputs);
-            let bias_len = bias.data.len();
-            if let Some(weights) = F::as_left(weight.data).filter(|_| rows < MANY_ROWS) {
-                let starts: Vec<usize> = (0..outputs).map(|out| out * inputs).collect();
-                let left = Left::<F> {
-                    data: weights,
-                    rows: &starts,
-                };
+            let has_bias = bias.data.len() == outputs;
+            let is_packed = F::as_left(x.data).is_none();
+            if !is_packed && rows < MANY_ROWS {
+                let left = left_rows::<F>(weight.data, outputs, inputs, inputs);
                 let right = columns(x.data, inputs);
-                let mut columns = vec![0.0; outputs * rows];
-                multiply::<F>(left, right, &mut columns, rows, rows, false);
-                let bias = |out: usize| bias.data.get(out).copied().unwrap_or(0.0);
-                let has_bias = bias_len == outputs;
+                // SAFETY: a product writes all its values.
+                let columns = unsafe {
+                    written(outputs * rows, |columns| {
+                        multiply::<F>(left.left(), right, columns, rows, rows);
+                    })
+                };
                 return turned(&columns, outputs, rows, |out, value| {
-                    if has_bias { value + bias(out) } else { value }
+                    if has_bias { value + bias.data[out] } else { value }
                 });
             }
-            let mut y = vec![0.0; rows * outputs];
-            let has_bias = bias_len == outputs;
-            // In f32 the bias comes last, as above: a row is the same to the bit in any company.
-            let bias_first = has_bias && F::as_left(x.data).is_none();
-            if bias_first {
-                for row in y.chunks_exact_mut(outputs) {
-                    row.copy_from_slice(bias.data);
-                }
-            }
+            let left = left_rows::<F>(x.data, rows, inputs, inputs);
             let right = columns(weight.data, inputs);
-            let packed;
-            let left = if let Some(data) = F::as_left(x.data) {
-                let starts: Vec<usize> = (0..rows).map(|row| row * inputs).collect();
-                packed = Packed {
-                    data: Vec::new(),
-                    rows: starts,
-                };
-                Left {
-                    data,
-                    rows: &packed.rows,
-                }
-            } else {
-                packed = left_rows::<F>(x.data, rows, inputs, inputs);
-                packed.left()
+            // In f32 the bias comes last, as above: a row is the same to the bit in any company.
+            if has_bias && is_packed {
+                let mut y = bias.data.repeat(rows);
+                add_product::<F>(left.left(), right, &mut y, outputs, outputs);
+                return y;
+            }
+            // SAFETY: a product writes all its values.
+            let mut y = unsafe {
+                written(rows * outputs, |y| {
+                    multiply::<F>(left.left(), right, y, outputs, outputs);
+                })
             };
-            multiply::<F>(left, right, &mut y, outputs, outputs, bias_first);
-            if has_bias && !bias_first {
+            if has_bias {
                 for row in y.chunks_exact_mut(outputs) {
                     for (value, bias) in row.iter_mut().zip(bias.data) {
                         *value += bias;
@@ -84,27 +72,35 @@ impl<F: Factor> Linear<F> {
             let mut of_x = Vec::new();
             if wanted[0] {
                 count_products(rows * inputs * outputs);
-                of_x = vec![0.0; rows * inputs];
                 let left = left_rows::<F>(gradient, rows, outputs, outputs);
                 let right = Right::Rows {
                     values: weight.data,
                     k: outputs,
                     stride: inputs,
                 };
-                multiply::<F>(left.left(), right, &mut of_x, inputs, inputs, false);
+                // SAFETY: a product writes all its values.
+                of_x = unsafe {
+                    written(rows * inputs, |of_x| {
+                        multiply::<F>(left.left(), right, of_x, inputs, inputs);
+                    })
+                };
             }
             // The weights of a network that takes low-rank additions stay as they are.
             let mut of_weight = Vec::new();
             if wanted[1] {
                 count_products(rows * inputs * outputs);
-                of_weight = vec![0.0; outputs * inputs];
                 let left = left_columns::<F>(gradient, rows, outputs, outputs);
                 let right = Right::Rows {
                     values: x.data,
                     k: rows,
                     stride: inputs,
                 };
-                multiply::<F>(left.left(), right, &mut of_weight, inputs, inputs, false);
+                // SAFETY: a product writes all its values.
+                of_weight = unsafe {
+                    written(outputs * inputs, |of_weight| {
+                        multiply::<F>(left.left(), right, of_weight, inputs, inputs);
+                    })
+                };
             }
             let mut of_bias = Vec::new();
             if wanted[2] && bias.data.len() == outputs {

@@ -25,7 +25,26 @@ macro_rules! instruction_set {
             pub(in crate::kernels) mod linear;
             #[path = "../pack.rs"]
             mod pack;
+            #[path = "../place.rs"]
+            mod place;
             $($own)*
+        }
+    };
+    // With factors in f32, and with what multiplies no matrices.
+    ($(#[$about:meta])* $name:ident, $features:literal, whole) => {
+        instruction_set! {
+            $(#[$about])* $name, $features, {
+                mod lanes;
+                #[path = "../norm.rs"]
+                pub(in crate::kernels) mod norm;
+                #[path = "../pointwise.rs"]
+                pub(in crate::kernels) mod pointwise;
+                #[path = "../turn.rs"]
+                pub(in crate::kernels) mod turn;
+                #[path = "../single.rs"]
+                mod single;
+                pub(in crate::kernels) use single::Single;
+            }
         }
     };
     (@vectorised $features:literal, $sign:tt) => {
@@ -40,18 +59,7 @@ macro_rules! instruction_set {
 
 instruction_set! {
     /// AVX-512.
-    wide, "avx512f,avx512bw,avx512dq,avx512vl,fma", {
-        mod lanes;
-        #[path = "../norm.rs"]
-        pub(in crate::kernels) mod norm;
-        #[path = "../pointwise.rs"]
-        pub(in crate::kernels) mod pointwise;
-        #[path = "../turn.rs"]
-        pub(in crate::kernels) mod turn;
-        #[path = "../single.rs"]
-        mod single;
-        pub(in crate::kernels) use single::Single;
-    }
+    wide, "avx512f,avx512bw,avx512dq,avx512vl,fma", whole
 }
 
 instruction_set! {
@@ -67,18 +75,7 @@ instruction_set! {
 
 instruction_set! {
     /// AVX2.
-    narrow, "avx2,fma", {
-        mod lanes;
-        #[path = "../norm.rs"]
-        pub(in crate::kernels) mod norm;
-        #[path = "../pointwise.rs"]
-        pub(in crate::kernels) mod pointwise;
-        #[path = "../turn.rs"]
-        pub(in crate::kernels) mod turn;
-        #[path = "../single.rs"]
-        mod single;
-        pub(in crate::kernels) use single::Single;
-    }
+    narrow, "avx2,fma", whole
 }
 
 /// A set of instructions.

@@ -1,10 +1,13 @@
 //! Normalisations with what follows them, in one pass forward and one back.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
 use super::math::{sigmoid, sum_of};
 use super::pack::at_least;
+use super::place::written;
 
 /// Group normalisation, scale and shift per channel, then `SiLU`.
 ///
@@ -35,8 +38,7 @@ impl GroupNormSilu {
     vectorised! {
         fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
             let (size, area, channels) = self.sizes(x.shape);
-            let mut y = vec![0.0; x.data.len()];
-            let one = |(group, (x, y)): (usize, (&[f32], &mut [f32]))| {
+            let one = |(group, (x, y)): (usize, (&[f32], &mut [MaybeUninit<f32>]))| {
                 let (mean, inverse) = moments(x, self.epsilon);
                 let first = group % self.groups * channels;
                 for (index, (x, y)) in x
@@ -48,17 +50,20 @@ impl GroupNormSilu {
                     let b = shift.data[first + index] - mean * a;
                     for (x, y) in x.iter().zip(y) {
                         let z = x.mul_add(a, b);
-                        *y = z * sigmoid(z);
+                        y.write(z * sigmoid(z));
                     }
                 }
             };
-            x.data
-                .par_chunks_exact(size)
-                .zip(y.par_chunks_exact_mut(size))
-                .enumerate()
-                .with_min_len(8)
-                .for_each(one);
-            y
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                x.data
+                    .par_chunks_exact(size)
+                    .zip(y.par_chunks_exact_mut(size))
+                    .enumerate()
+                    .with_min_len(8)
+                    .for_each(one);
+            };
+            // SAFETY: groups are all there is.
+            unsafe { written(x.shape[0] * self.groups * size, all) }
         }
     }
 
@@ -144,23 +149,25 @@ impl LayerNorm {
     vectorised! {
         fn run(&self, [x, scale, shift]: [Values<'_>; 3]) -> Vec<f32> {
             let (length, width) = (x.shape[1], x.shape[2]);
-            let mut y = vec![0.0; x.data.len()];
-            let one = |(row, (x, y)): (usize, (&[f32], &mut [f32]))| {
+            let one = |(row, (x, y)): (usize, (&[f32], &mut [MaybeUninit<f32>]))| {
                 let (mean, inverse) = moments(x, self.epsilon);
                 let start = row / length * width % scale.data.len();
                 let scale = &scale.data[start..start + width];
                 let shift = &shift.data[start..start + width];
                 for (((x, y), scale), shift) in x.iter().zip(y).zip(scale).zip(shift) {
-                    *y = ((x - mean) * inverse).mul_add(self.plus + scale, *shift);
+                    y.write(((x - mean) * inverse).mul_add(self.plus + scale, *shift));
                 }
             };
-            x.data
-                .par_chunks_exact(width)
-                .zip(y.par_chunks_exact_mut(width))
-                .enumerate()
-                .with_min_len(at_least(width))
-                .for_each(one);
-            y
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                x.data
+                    .par_chunks_exact(width)
+                    .zip(y.par_chunks_exact_mut(width))
+                    .enumerate()
+                    .with_min_len(at_least(width))
+                    .for_each(one);
+            };
+            // SAFETY: rows are all there is.
+            unsafe { written(x.shape[0] * length * width, all) }
         }
     }
 

@@ -1,12 +1,15 @@
 //! Factors of a product laid side by side, and blocks with their axes exchanged.
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::factor::Factor;
 use super::lanes::{BLOCK, LANES, STEPS_AT_ONCE, turn_block};
+use super::place::written;
 
 /// Columns of one tile: two vectors.
 pub(super) const TILE_COLUMNS: usize = 2 * LANES;
@@ -75,7 +78,12 @@ impl<F: Factor> Right<'_, F> {
                         let row = &data[row + columns.start..][..columns.len()];
                         for (tile, row) in row.chunks(TILE_COLUMNS).enumerate() {
                             let to = tile * panel + step * TILE_COLUMNS;
-                            packed[to..to + row.len()].copy_from_slice(row);
+                            let to = &mut packed[to..to + row.len()];
+                            // A whole tile is a few moves, without a call.
+                            match (to.as_chunks_mut::<TILE_COLUMNS>(), row.as_chunks()) {
+                                (([to], []), ([row], [])) => *to = *row,
+                                _ => to.copy_from_slice(row),
+                            }
                         }
                     }
                 }
@@ -131,13 +139,13 @@ impl<F: Factor> Right<'_, F> {
     }
 }
 
-/// A packed factor with its table of rows.
-pub(in crate::kernels) struct Packed<T> {
-    pub(in crate::kernels) data: Vec<T>,
+/// A factor with its table of rows, packed, or as it lies where that serves.
+pub(in crate::kernels) struct Packed<'a, T: Clone> {
+    pub(in crate::kernels) data: Cow<'a, [T]>,
     pub(in crate::kernels) rows: Vec<usize>,
 }
 
-impl<T> Packed<T> {
+impl<T: Clone> Packed<'_, T> {
     /// As a left factor.
     pub(in crate::kernels) fn left<F: Factor<Left = T>>(&self) -> Left<'_, F> {
         Left {
@@ -154,7 +162,13 @@ pub(in crate::kernels) fn left_rows<F: Factor>(
     m: usize,
     k: usize,
     stride: usize,
-) -> Packed<F::Left> {
+) -> Packed<'_, F::Left> {
+    if let Some(values) = F::as_left(values) {
+        return Packed {
+            data: Cow::Borrowed(values),
+            rows: (0..m).map(|row| row * stride).collect(),
+        };
+    }
     let wide = k.next_multiple_of(F::STEP);
     let mut data = vec![F::Left::default(); m * wide];
     for (row, packed) in data.chunks_exact_mut(wide.max(1)).enumerate() {
@@ -166,7 +180,10 @@ pub(in crate::kernels) fn left_rows<F: Factor>(
         }
     }
     let rows = (0..m).map(|row| row * wide).collect();
-    Packed { data, rows }
+    Packed {
+        data: Cow::Owned(data),
+        rows,
+    }
 }
 
 /// A left factor from columns: `values` is `[k, m]`, rows `stride` apart.
@@ -176,7 +193,7 @@ pub(in crate::kernels) fn left_columns<F: Factor>(
     k: usize,
     m: usize,
     stride: usize,
-) -> Packed<F::Left> {
+) -> Packed<'static, F::Left> {
     let wide = k.next_multiple_of(F::STEP);
     let mut data = vec![F::Left::default(); m * wide];
     let mut block = [[F::Left::default(); BLOCK]; BLOCK];
@@ -199,7 +216,10 @@ pub(in crate::kernels) fn left_columns<F: Factor>(
         }
     }
     let rows = (0..m).map(|row| row * wide).collect();
-    Packed { data, rows }
+    Packed {
+        data: Cow::Owned(data),
+        rows,
+    }
 }
 
 /// Chunks of so many values that one thread takes at once, so that sharing pays.
@@ -216,8 +236,7 @@ vectorised! {
         n: usize,
         change: impl Fn(usize, f32) -> f32 + Sync,
     ) -> Vec<f32> {
-        let mut turned = vec![0.0; m * n];
-        let turn = |(place, turned): (usize, &mut [f32])| {
+        let turn = |(place, turned): (usize, &mut [MaybeUninit<f32>])| {
             let mut block = [[0.0; BLOCK]; BLOCK];
             let columns = turned.len() / m;
             for first_row in (0..m).step_by(BLOCK) {
@@ -229,16 +248,19 @@ vectorised! {
                     }
                 }
                 for (turned, block) in turned.chunks_exact_mut(m).zip(turn_block(block)) {
-                    turned[rows.clone()].copy_from_slice(&block[..rows.len()]);
+                    turned[rows.clone()].write_copy_of_slice(&block[..rows.len()]);
                 }
             }
         };
-        turned
-            .par_chunks_mut(BLOCK * m.max(1))
-            .enumerate()
-            .with_min_len(at_least(BLOCK * m.max(1)))
-            .for_each(turn);
-        turned
+        let all = |turned: &mut [MaybeUninit<f32>]| {
+            turned
+                .par_chunks_mut(BLOCK * m.max(1))
+                .enumerate()
+                .with_min_len(at_least(BLOCK * m.max(1)))
+                .for_each(turn);
+        };
+        // SAFETY: every part takes all rows of its columns.
+        unsafe { written(m * n, all) }
     }
 }
 

@@ -1,9 +1,13 @@
 //! Value by value: GELU, and a gated sum.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
 use super::math::sigmoid;
+use super::pack::at_least;
+use super::place::written;
 
 /// `x sigmoid(2u)` with `u = sqrt(2/π) (x + 0.044715 x³)`: GELU in its tanh form. Input: `x`.
 #[derive(Debug)]
@@ -17,15 +21,17 @@ const SHARE: usize = 1 << 15;
 impl Gelu {
     vectorised! {
         fn run(x: &[f32]) -> Vec<f32> {
-            let mut y = vec![0.0; x.len()];
-            x.par_chunks(SHARE)
-                .zip(y.par_chunks_mut(SHARE))
-                .for_each(|(x, y)| {
-                    for (x, y) in x.iter().zip(y) {
-                        *y = x * sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x));
-                    }
-                });
-            y
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                x.par_chunks(SHARE)
+                    .zip(y.par_chunks_mut(SHARE))
+                    .for_each(|(x, y)| {
+                        for (x, y) in x.iter().zip(y) {
+                            y.write(x * sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x)));
+                        }
+                    });
+            };
+            // SAFETY: both lists are as long.
+            unsafe { written(x.len(), all) }
         }
     }
 
@@ -75,17 +81,24 @@ impl GatedSum {
     vectorised! {
         fn run([x, branch, gate]: [Values<'_>; 3]) -> Vec<f32> {
             let (length, width) = (x.shape[1], x.shape[2]);
-            let mut y = x.data.to_vec();
-            let rows = y
-                .chunks_exact_mut(width)
-                .zip(branch.data.chunks_exact(width));
-            for (row, (y, branch)) in rows.enumerate() {
-                let gate = &gate.data[row / length * width..];
-                for ((y, branch), gate) in y.iter_mut().zip(branch).zip(gate) {
-                    *y = gate.mul_add(*branch, *y);
+            let one = |(row, ((x, branch), y)): (usize, ((&[f32], &[f32]), &mut [MaybeUninit<f32>]))| {
+                let gate = &gate.data[row / length * width..][..width];
+                for (((x, branch), gate), y) in x.iter().zip(branch).zip(gate).zip(y) {
+                    y.write(gate.mul_add(*branch, *x));
                 }
-            }
-            y
+            };
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                x.data
+                    .par_chunks_exact(width)
+                    .zip(branch.data.par_chunks_exact(width))
+                    .zip(y.par_chunks_exact_mut(width))
+                    .enumerate()
+                    .with_min_len(at_least(width))
+                    .for_each(one);
+            };
+            assert_eq!(x.data.len(), branch.data.len(), "one branch value for each");
+            // SAFETY: rows are all there is.
+            unsafe { written(x.shape[0] * length * width, all) }
         }
     }
 

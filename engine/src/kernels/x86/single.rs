@@ -1,5 +1,8 @@
 //! Factors in f32, as they are.
 
+use std::cell::Cell;
+use std::thread::LocalKey;
+
 use super::factor::Factor;
 use super::lanes::{self, LANES, Vector};
 
@@ -7,10 +10,18 @@ use super::lanes::{self, LANES, Vector};
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernels) struct Single;
 
+thread_local! {
+    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 impl Factor for Single {
     type Left = f32;
     type Right = f32;
     const STEP: usize = 1;
+
+    fn packed() -> &'static LocalKey<Cell<Vec<f32>>> {
+        &PACKED
+    }
 
     fn as_left(values: &[f32]) -> Option<&[f32]> {
         Some(values)

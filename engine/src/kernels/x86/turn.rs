@@ -1,5 +1,6 @@
 //! Queries, keys and values of self attention from their projections.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -7,6 +8,7 @@ use rayon::prelude::*;
 use super::attention::{gather, scatter};
 use super::bridge::{Operation, Values};
 use super::math::sum_of;
+use super::place::written;
 
 /// Splits heads, brings queries and keys to a length, and turns them by their place.
 ///
@@ -41,18 +43,18 @@ impl Turn {
         (&self.turns[0][turns.clone()], &self.turns[1][turns])
     }
 
-    /// Brings rows `[L, D]` to `length` and turns them.
+    /// Brings the row of `token` to `length` and turns it.
     #[inline(always)]
-    fn turn(&self, rows: &mut [f32], width: usize, length: f32) {
-        for (token, row) in rows.chunks_exact_mut(width).enumerate() {
-            let norm = sum_of(width, |at| row[at] * row[at]).sqrt();
-            let factor = length / norm.max(LEAST_NORM);
-            let (cos, sin) = self.angles(token, width / 2);
-            for ((pair, cos), sin) in row.chunks_exact_mut(2).zip(cos).zip(sin) {
-                let (a, b) = (factor * pair[0], factor * pair[1]);
-                pair[0] = cos * a - sin * b;
-                pair[1] = sin * a + cos * b;
-            }
+    fn turn(&self, token: usize, row: &[f32], turned: &mut [MaybeUninit<f32>], length: f32) {
+        let width = row.len();
+        let norm = sum_of(width, |at| row[at] * row[at]).sqrt();
+        let factor = length / norm.max(LEAST_NORM);
+        let (cos, sin) = self.angles(token, width / 2);
+        let pairs = row.chunks_exact(2).zip(turned.chunks_exact_mut(2));
+        for (((pair, turned), cos), sin) in pairs.zip(cos).zip(sin) {
+            let (a, b) = (factor * pair[0], factor * pair[1]);
+            turned[0].write(cos * a - sin * b);
+            turned[1].write(sin * a + cos * b);
         }
     }
 
@@ -86,24 +88,33 @@ impl Turn {
             let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
             let (channels, heads) = (wide / 3, self.heads);
             let width = channels / heads;
-            let mut y = vec![0.0; qkv.data.len()];
-            let one = |(place, y): (usize, &mut [f32])| {
+            assert!(width.is_multiple_of(2), "heads turn in pairs");
+            let one = |(place, y): (usize, &mut [MaybeUninit<f32>])| {
                 let (part, row, head) = (
                     place / (batch * heads),
                     place / heads % batch,
                     place % heads,
                 );
-                let rows = &qkv.data[row * tokens * wide..(row + 1) * tokens * wide];
-                y.copy_from_slice(&gather(rows, wide, part * channels + head * width, width));
-                if part < 2 {
-                    self.turn(y, width, Self::length(part, head, lengths.data));
+                let length = Self::length(part, head, lengths.data);
+                let start = part * channels + head * width;
+                for (token, y) in y.chunks_exact_mut(width).enumerate() {
+                    let from = (row * tokens + token) * wide + start;
+                    let from = &qkv.data[from..from + width];
+                    if part < 2 {
+                        self.turn(token, from, y, length);
+                    } else {
+                        y.write_copy_of_slice(from);
+                    }
                 }
             };
-            y.par_chunks_exact_mut(tokens * width)
-                .enumerate()
-                .with_min_len(8)
-                .for_each(one);
-            y
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                y.par_chunks_exact_mut(tokens * width)
+                    .enumerate()
+                    .with_min_len(8)
+                    .for_each(one);
+            };
+            // SAFETY: heads of all tokens are all there is; a token without turns would have stopped it.
+            unsafe { written(3 * batch * tokens * channels, all) }
         }
     }
 

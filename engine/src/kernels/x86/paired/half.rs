@@ -1,6 +1,8 @@
 //! Factors rounded to bf16, two neighbours multiplied at once.
 
 use std::arch::x86_64::{__m512bh, __m512i, _mm512_loadu_epi32, _mm512_set1_epi32};
+use std::cell::Cell;
+use std::thread::LocalKey;
 
 use super::factor::Factor;
 use super::lanes::{LANES, Vector};
@@ -25,10 +27,18 @@ vectorised! {
     }
 }
 
+thread_local! {
+    static PACKED: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
 impl Factor for Half {
     type Left = u16;
     type Right = u32;
     const STEP: usize = 2;
+
+    fn packed() -> &'static LocalKey<Cell<Vec<u32>>> {
+        &PACKED
+    }
 
     fn as_left(_values: &[f32]) -> Option<&[u16]> {
         None
