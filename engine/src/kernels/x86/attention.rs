@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use super::bridge::{Operation, Values};
 use super::factor::Factor;
-use super::gemm::{add_product, multiply};
+use super::gemm::{add_product, multiply, multiply_alone};
 use super::math::{exp, sum_of};
-use super::pack::{Right, left_columns, left_rows};
+use super::pack::{Left, Right, left_columns, left_rows};
 use super::place::{Place, written};
 use crate::kernels::{Sight, count_products};
 
@@ -55,9 +55,33 @@ struct Head<'a> {
     key: Rows<'a>,
     value: Rows<'a>,
     width: usize,
+    /// Whether there are enough heads that each may stay with one thread.
+    is_alone: bool,
+}
+
+/// Whether so many heads occupy all threads.
+fn are_many(heads: usize) -> bool {
+    heads >= 2 * rayon::current_num_threads()
 }
 
 impl Head<'_> {
+    /// See [`multiply`].
+    #[inline(always)]
+    fn product<F: Factor>(
+        &self,
+        left: Left<'_, F>,
+        right: Right<'_, F>,
+        out: Place<'_>,
+        columns: usize,
+        stride: usize,
+    ) {
+        if self.is_alone {
+            multiply_alone::<F>(left, right, out, columns, stride);
+        } else {
+            multiply::<F>(left, right, out, columns, stride);
+        }
+    }
+
     /// What the queries of `sight` pay to each key they see, `[queries, keys]`.
     #[inline(always)]
     fn weights<F: Factor>(&self, sight: &Sight) -> Vec<f32> {
@@ -68,7 +92,7 @@ impl Head<'_> {
         // SAFETY: a product writes all its values.
         let mut weights = unsafe {
             written(count * keys, |weights| {
-                multiply::<F>(left.left(), right, weights, keys, keys);
+                self.product::<F>(left.left(), right, weights.into(), keys, keys);
             })
         };
         for row in weights.chunks_exact_mut(keys) {
@@ -95,7 +119,7 @@ impl Head<'_> {
         count_products(2 * count * keys * width);
         let weights = self.weights::<F>(sight);
         let left = left_rows::<F>(&weights, count, keys, keys);
-        multiply::<F>(left.left(), self.value.as_rows(keys), out, width, stride);
+        self.product::<F>(left.left(), self.value.as_rows(keys), out, width, stride);
     }
 
     /// Adds the gradients for those of the queries of `sight`, `[queries, D]`.
@@ -124,7 +148,7 @@ impl Head<'_> {
         // SAFETY: a product writes all its values.
         let mut scores = unsafe {
             written(count * keys, |scores| {
-                multiply::<F>(left.left(), right, scores, keys, keys);
+                self.product::<F>(left.left(), right, scores.into(), keys, keys);
             })
         };
         for (score, weight) in scores
@@ -203,6 +227,7 @@ impl<F: Factor> Attend<F> {
                     key: head_of(&key, place),
                     value: head_of(&value, place),
                     width,
+                    is_alone: are_many(query.shape[0] * heads),
                 };
                 let start = place / heads * tokens * channels + place % heads * width;
                 for sight in self.sights.iter() {
@@ -239,6 +264,7 @@ impl<F: Factor> Attend<F> {
                     key: head_of(&key, place),
                     value: head_of(&value, place),
                     width,
+                    is_alone: are_many(query.shape[0] * heads),
                 };
                 let gradient = &gradient[place / heads * tokens * channels..][..tokens * channels];
                 let gradient = gather(gradient, channels, place % heads * width, width);
@@ -314,6 +340,7 @@ impl<F: Factor> CrossAttention<F> {
                     key: from_text(start),
                     value: from_text(channels + start),
                     width,
+                    is_alone: are_many(query.shape[0] * heads),
                 };
                 // SAFETY: heads lie side by side.
                 let y = unsafe { y.part(first) };
@@ -333,6 +360,7 @@ impl<F: Factor> CrossAttention<F> {
         fn back(&self, gradient: &[f32], [query, text, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
             let (tokens, channels) = (query.shape[1], query.shape[2]);
             let (words, width) = (text.shape[1], channels / self.heads);
+            let is_alone = are_many(query.shape[0]);
             let mut of_query = vec![0.0; query.data.len()];
             let mut of_text = vec![0.0; text.data.len()];
             let rows = query
@@ -358,6 +386,7 @@ impl<F: Factor> CrossAttention<F> {
                         key: from_text(start),
                         value: from_text(channels + start),
                         width,
+                        is_alone,
                     };
                     let gradient = gather(gradient, channels, start, width);
                     let mut of_head = vec![0.0; tokens * width];

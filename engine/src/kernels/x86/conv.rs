@@ -149,7 +149,7 @@ fn pad_left<F: Factor>(map: &[f32], sizes: Sizes) -> Vec<F::Left> {
     padded
 }
 
-/// Convolves one padded map with weights packed as rows of taps and channels, into `[rows, h, w]`, all of which is
+/// Convolves one padded map with weights packed as rows of channels and taps, into `[rows, h, w]`, all of which is
 /// written.
 fn convolve<F: Factor>(
     padded: &[F::Right],
@@ -159,10 +159,9 @@ fn convolve<F: Factor>(
     start: impl Fn(usize) -> f32 + Sync,
     out: &mut [MaybeUninit<f32>],
 ) {
-    let rows: Vec<usize> = sizes
-        .taps()
-        .iter()
-        .flat_map(|tap| (0..channels.div_ceil(F::STEP)).map(move |pair| pair * sizes.plane() + tap))
+    let taps = sizes.taps();
+    let rows: Vec<usize> = (0..channels.div_ceil(F::STEP))
+        .flat_map(|pair| taps.iter().map(move |tap| pair * sizes.plane() + tap))
         .collect();
     let right = Right::Steps {
         data: padded,
@@ -201,25 +200,34 @@ fn convolve<F: Factor>(
         .for_each(one);
 }
 
-/// Weights as rows of `out`, each tap by tap, channels innermost and padded to whole steps.
+/// Weights as rows of `out`, each channel by channel, or by as many as are multiplied at once, tap by tap.
 ///
 /// `value(row, channel, tap)` gives a weight.
 fn pack_weights<F: Factor>(
     rows: usize,
     channels: usize,
     taps: usize,
-    value: impl Fn(usize, usize, usize) -> f32,
+    value: impl Fn(usize, usize, usize) -> f32 + Sync,
 ) -> Packed<'static, F::Left> {
-    let wide = channels.next_multiple_of(F::STEP);
-    let mut data = vec![F::Left::default(); rows * taps * wide];
-    for (row, data) in data.chunks_exact_mut(taps * wide).enumerate() {
-        for (tap, data) in data.chunks_exact_mut(wide).enumerate() {
-            for (channel, data) in data.iter_mut().take(channels).enumerate() {
-                *data = F::left(value(row, channel, tap));
+    let wide = taps * channels.next_multiple_of(F::STEP);
+    let mut data = vec![F::Left::default(); rows * wide];
+    let one = |(row, data): (usize, &mut [F::Left])| {
+        for (group, data) in data.chunks_exact_mut(taps * F::STEP).enumerate() {
+            for (tap, data) in data.chunks_exact_mut(F::STEP).enumerate() {
+                for (index, data) in data.iter_mut().enumerate() {
+                    let channel = group * F::STEP + index;
+                    if channel < channels {
+                        *data = F::left(value(row, channel, tap));
+                    }
+                }
             }
         }
-    }
-    let rows = (0..rows).map(|row| row * taps * wide).collect();
+    };
+    data.par_chunks_exact_mut(wide)
+        .enumerate()
+        .with_min_len(at_least(wide))
+        .for_each(one);
+    let rows = (0..rows).map(|row| row * wide).collect();
     Packed {
         data: Cow::Owned(data),
         rows,
@@ -231,9 +239,16 @@ impl<F: Factor> Conv<F> {
         fn run(&self, [x, weight, bias]: [Values<'_>; 3]) -> Vec<f32> {
             let sizes = Sizes::new(x.shape, weight.shape, self.double);
             let taps = sizes.side * sizes.side;
-            let weights = pack_weights::<F>(sizes.outputs, sizes.inputs, taps, |out, channel, tap| {
-                weight.data[(out * sizes.inputs + channel) * taps + tap]
-            });
+            let row = sizes.inputs * taps;
+            let weights = match F::as_left(weight.data) {
+                Some(data) => Packed {
+                    data: Cow::Borrowed(data),
+                    rows: (0..sizes.outputs).map(|out| out * row).collect(),
+                },
+                None => pack_weights::<F>(sizes.outputs, sizes.inputs, taps, |out, channel, tap| {
+                    weight.data[out * row + channel * taps + tap]
+                }),
+            };
             let batch = x.shape[0];
             count_products(batch * sizes.h * sizes.w * weight.data.len());
             let one = |(x, y): (&[f32], &mut [MaybeUninit<f32>])| {

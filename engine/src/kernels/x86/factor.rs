@@ -16,9 +16,9 @@ pub(in crate::kernels) trait Factor:
     /// Values along the inner dimension taken at once.
     const STEP: usize;
 
-    /// Memory of this thread where columns of the right factor lie side by side, kept from product to product; whatever
-    /// was there last is there still.
-    fn packed() -> &'static LocalKey<Cell<Vec<Self::Right>>>;
+    /// Memory of this thread where parts of both factors are laid as they are multiplied, kept from product to product;
+    /// whatever was there last is there still.
+    fn packed() -> &'static LocalKey<Cell<(Vec<Self::Left>, Vec<Self::Right>)>>;
     /// Values that are stored as they are need no copy.
     fn as_left(values: &[f32]) -> Option<&[Self::Left]>;
     /// Stores a value of the left factor.
@@ -29,12 +29,12 @@ pub(in crate::kernels) trait Factor:
     /// Adds one step of `ROWS` rows by `VECTORS` vectors of products.
     ///
     /// # Safety
-    /// Needs the instructions of this set. Every pointer in `left` must be valid for one step, and `right` for the
-    /// vectors.
+    /// Needs the instructions of this set. Rows of `left`, `stride` apart, must be valid for one step, and `right` for
+    /// the vectors.
     unsafe fn step<const ROWS: usize, const VECTORS: usize>(
         sums: &mut [[Vector; VECTORS]; ROWS],
-        left: &[*const Self::Left; ROWS],
-        at: usize,
+        left: *const Self::Left,
+        stride: usize,
         right: *const Self::Right,
     );
 }

@@ -16,6 +16,13 @@ use super::place::Place;
 const COLUMNS_AT_ONCE: usize = 16 * TILE_COLUMNS;
 /// Rows of the left factor that stay in the second cache: 96 KiB with [`STEPS_AT_ONCE`].
 const ROWS_AT_ONCE: usize = 16 * TILE_ROWS;
+
+/// From row to row of the left factor as it is multiplied: a little more than a row takes, so that rows do not share the
+/// same few places of the cache.
+const fn own_stride<F: Factor>() -> usize {
+    STEPS_AT_ONCE * F::STEP + 16
+}
+
 /// Below this many multiplications a product stays on one thread.
 const WORTH_SHARING: usize = 1 << 18;
 
@@ -28,7 +35,39 @@ pub(in crate::kernels) fn multiply<'a, F: Factor>(
     columns: usize,
     stride: usize,
 ) {
-    multiply_into::<F>(left, right, out.into(), columns, stride, false);
+    multiply_into::<F>(left, right, out.into(), columns, stride, How::default());
+}
+
+/// As [`multiply`], and then `bias[j]` added.
+pub(in crate::kernels) fn multiply_with_bias<'a, F: Factor>(
+    left: Left<'_, F>,
+    right: Right<'_, F>,
+    out: impl Into<Place<'a>>,
+    columns: usize,
+    stride: usize,
+    bias: &[f32],
+) {
+    assert!(bias.len() >= columns);
+    let how = How {
+        bias: Some(bias),
+        ..How::default()
+    };
+    multiply_into::<F>(left, right, out.into(), columns, stride, how);
+}
+
+/// As [`multiply`], by this thread alone, for those that are many at once.
+pub(in crate::kernels) fn multiply_alone<'a, F: Factor>(
+    left: Left<'_, F>,
+    right: Right<'_, F>,
+    out: impl Into<Place<'a>>,
+    columns: usize,
+    stride: usize,
+) {
+    let how = How {
+        threads: 1,
+        ..How::default()
+    };
+    multiply_into::<F>(left, right, out.into(), columns, stride, how);
 }
 
 /// As [`multiply`], added to what is there.
@@ -39,24 +78,49 @@ pub(in crate::kernels) fn add_product<F: Factor>(
     columns: usize,
     stride: usize,
 ) {
-    multiply_into::<F>(left, right, out.into(), columns, stride, true);
+    let how = How {
+        add: true,
+        ..How::default()
+    };
+    multiply_into::<F>(left, right, out.into(), columns, stride, how);
 }
 
-/// Where `add`, all values of `out` must be there.
+/// How a product is made.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    /// Added to what is there, all of which must be.
+    add: bool,
+    /// Added in the end, a value for every column.
+    bias: Option<&'a [f32]>,
+    /// Threads that share it.
+    threads: usize,
+}
+
+impl Default for How<'_> {
+    fn default() -> Self {
+        Self {
+            add: false,
+            bias: None,
+            threads: rayon::current_num_threads(),
+        }
+    }
+}
+
 fn multiply_into<F: Factor>(
     left: Left<'_, F>,
     right: Right<'_, F>,
     mut out: Place<'_>,
     columns: usize,
     stride: usize,
-    add: bool,
+    how: How<'_>,
 ) {
     let (rows, steps) = (left.rows.len(), right.steps());
     if rows == 0 || columns == 0 {
         return;
     }
     if steps == 0 {
-        if !add {
+        assert!(how.bias.is_none(), "there is something to multiply");
+        if !how.add {
             out.clear(rows, columns, stride);
         }
         return;
@@ -68,7 +132,6 @@ fn multiply_into<F: Factor>(
         .max()
         .map_or(0, |row| row + steps * F::STEP);
     assert!(reach <= left.data.len());
-    let threads = rayon::current_num_threads();
     // SAFETY: the set was looked for before any operation came here; sizes were checked above, and no two
     // parts have a place of `out` in common.
     let part = |rows: Range<usize>, columns: Range<usize>| unsafe {
@@ -82,20 +145,35 @@ fn multiply_into<F: Factor>(
             columns,
             out.at(rows.start * stride),
             stride,
-            add,
+            how,
         );
     };
-    if threads == 1 || rows * columns * steps * F::STEP < WORTH_SHARING {
+    if how.threads == 1 || rows * columns * steps * F::STEP < WORTH_SHARING {
         part(0..rows, 0..columns);
-    } else if rows >= columns {
-        let share = TILE_ROWS * rows.div_ceil(2 * threads * TILE_ROWS);
-        let parts = (0..rows).into_par_iter().step_by(share);
-        parts.for_each(|first| part(first..rows.min(first + share), 0..columns));
-    } else {
-        let share = TILE_COLUMNS * columns.div_ceil(2 * threads * TILE_COLUMNS);
-        let parts = (0..columns).into_par_iter().step_by(share);
-        parts.for_each(|first| part(0..rows, first..columns.min(first + share)));
+        return;
     }
+    let [down, across] = parts(2 * how.threads, rows, columns);
+    let row_share = TILE_ROWS * rows.div_ceil(down * TILE_ROWS);
+    let column_share = TILE_COLUMNS * columns.div_ceil(across * TILE_COLUMNS);
+    (0..down * across).into_par_iter().for_each(|index| {
+        let (row, column) = (index / across * row_share, index % across * column_share);
+        if row < rows && column < columns {
+            part(
+                row..rows.min(row + row_share),
+                column..columns.min(column + column_share),
+            );
+        }
+    });
+}
+
+/// How many parts down and across a product of so many rows and columns has when it has about `count`.
+///
+/// A part lays its rows and its columns side by side, a column at about four times the price of a row.
+fn parts(count: usize, rows: usize, columns: usize) -> [usize; 2] {
+    let [row_tiles, column_tiles] = [rows.div_ceil(TILE_ROWS), columns.div_ceil(TILE_COLUMNS)];
+    let down = ((count * rows) as f32 / (4 * columns) as f32).sqrt().round() as usize;
+    let across = count.div_ceil(down.clamp(1, count)).min(column_tiles);
+    [count.div_ceil(across).min(row_tiles), across]
 }
 
 vectorised! {
@@ -106,20 +184,24 @@ vectorised! {
         columns: Range<usize>,
         out: *mut f32,
         stride: usize,
-        add: bool,
+        how: How<'_>,
     ) {
         let most = columns.len().min(COLUMNS_AT_ONCE).div_ceil(TILE_COLUMNS);
         let panel = right.panel();
-        let mut packed = F::packed().take();
-        if packed.len() < most * panel {
-            packed.resize(most * panel, F::Right::default());
-        }
+        let (mut own, mut packed) = F::packed().take();
+        let own_stride = own_stride::<F>();
+        let group_rows = left.rows.len().min(ROWS_AT_ONCE);
+        let (own_part, packed_part) = (
+            aligned(&mut own, group_rows * own_stride),
+            aligned(&mut packed, most * panel),
+        );
         for first in columns.clone().step_by(COLUMNS_AT_ONCE) {
             let wide = (columns.end - first).min(COLUMNS_AT_ONCE);
             for (part, start) in (0..right.steps()).step_by(STEPS_AT_ONCE).enumerate() {
                 let steps = start..right.steps().min(start + STEPS_AT_ONCE);
-                right.pack(steps.clone(), first..first + wide, &mut packed);
-                let add = add || part > 0;
+                right.pack(steps.clone(), first..first + wide, packed_part);
+                let add = how.add || part > 0;
+                let bias = how.bias.filter(|_| steps.end == right.steps());
                 let tiles = wide.div_ceil(TILE_COLUMNS);
                 let after = if steps.end < right.steps() {
                     (steps.end, first..first + wide)
@@ -131,6 +213,10 @@ vectorised! {
                 let columns_at_once = after.1.len().div_ceil(calls);
                 let mut columns_after = after.1;
                 for (group, rows) in left.rows.chunks(ROWS_AT_ONCE).enumerate() {
+                    for (own, row) in own_part.chunks_exact_mut(own_stride).zip(rows) {
+                        let from = row + start * F::STEP..row + steps.end * F::STEP;
+                        own[..steps.len() * F::STEP].copy_from_slice(&left.data[from]);
+                    }
                     // While this group is multiplied, the next comes nearer.
                     let mut next = left.rows[group * ROWS_AT_ONCE + rows.len()..].iter();
                     let at_once = ROWS_AT_ONCE.div_ceil(tiles * rows.len().div_ceil(TILE_ROWS));
@@ -148,17 +234,18 @@ vectorised! {
                                 for column in columns_after.by_ref().take(columns_at_once) {
                                     right.fetch(after.0, column);
                                 }
-                                let right = packed.as_ptr().add(tile * panel);
+                                let right = packed_part.as_ptr().add(tile * panel);
                                 let out = out.add(row * stride + first + column);
                                 let place = Tile::<F> {
-                                    data,
-                                    rows,
+                                    left: own_part.as_ptr().add(index * TILE_ROWS * own_stride),
+                                    rows: rows.len(),
                                     right,
                                     steps: steps.len(),
                                     out,
                                     stride,
                                     wide,
                                     add,
+                                    bias: bias.map_or(std::ptr::null(), |bias| bias[first + column..].as_ptr()),
                                 };
                                 place.multiply_any();
                             }
@@ -167,14 +254,26 @@ vectorised! {
                 }
             }
         }
-        F::packed().set(packed);
+        F::packed().set((own, packed));
     }
 }
 
+/// `count` values of `list` from a cache line's start on; it grows where it is too short.
+fn aligned<T: Copy + Default>(list: &mut Vec<T>, count: usize) -> &mut [T] {
+    const LINE: usize = 64;
+    let room = count + LINE / size_of::<T>();
+    if list.len() < room {
+        list.resize(room, T::default());
+    }
+    let skipped = list.as_ptr().align_offset(LINE);
+    &mut list[skipped..skipped + count]
+}
+
 /// One tile of a product over a few steps.
-struct Tile<'a, F: Factor> {
-    data: *const F::Left,
-    rows: &'a [usize],
+struct Tile<F: Factor> {
+    /// Rows, [`own_stride`] apart.
+    left: *const F::Left,
+    rows: usize,
     /// Packed columns, [`TILE_COLUMNS`] a step.
     right: *const F::Right,
     steps: usize,
@@ -182,15 +281,17 @@ struct Tile<'a, F: Factor> {
     stride: usize,
     wide: usize,
     add: bool,
+    /// Added in the end, unless null.
+    bias: *const f32,
 }
 
-impl<F: Factor> Tile<'_, F> {
+impl<F: Factor> Tile<F> {
     vectorised! {
         #[inline]
         unsafe fn multiply_any(&self) {
             macro_rules! heights {
                 ($vectors:literal: $($count:literal)*) => {
-                    match self.rows.len() {
+                    match self.rows {
                         // SAFETY: see `block`.
                         $($count => unsafe { self.multiply::<$count, $vectors>() },)*
                         // SAFETY: see `block`.
@@ -211,10 +312,7 @@ impl<F: Factor> Tile<'_, F> {
         unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(&self) {
             // SAFETY: see `block`; lanes past the end are not touched.
             unsafe {
-                let mut starts = [self.data; ROWS];
-                for (start, row) in starts.iter_mut().zip(self.rows) {
-                    *start = start.add(*row);
-                }
+                let stride = own_stride::<F>();
                 let mut sums = [[lanes::zero(); VECTORS]; ROWS];
                 if self.add {
                     for (row, sums) in sums.iter_mut().enumerate() {
@@ -225,7 +323,17 @@ impl<F: Factor> Tile<'_, F> {
                     }
                 }
                 for at in 0..self.steps {
-                    F::step::<ROWS, VECTORS>(&mut sums, &starts, at, self.right.add(at * TILE_COLUMNS));
+                    let left = self.left.add(at * F::STEP);
+                    F::step::<ROWS, VECTORS>(&mut sums, left, stride, self.right.add(at * TILE_COLUMNS));
+                }
+                if !self.bias.is_null() {
+                    for vector in 0..VECTORS {
+                        let from = self.bias.add(LANES * vector);
+                        let bias = lanes::load_first(self.wide - LANES * vector, from);
+                        for sums in &mut sums {
+                            sums[vector] = lanes::multiply_add(lanes::splat(1.0), bias, sums[vector]);
+                        }
+                    }
                 }
                 for (row, sums) in sums.iter().enumerate() {
                     for (vector, sum) in sums.iter().enumerate() {

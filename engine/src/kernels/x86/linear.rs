@@ -2,7 +2,7 @@
 
 use super::bridge::{Operation, Values};
 use super::factor::Factor;
-use super::gemm::{add_product, multiply};
+use super::gemm::{multiply, multiply_with_bias};
 use super::pack::{Right, left_columns, left_rows, turned};
 use super::place::written;
 use crate::kernels::count_products;
@@ -20,9 +20,8 @@ impl<F: Factor> Linear<F> {
             let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
             let rows = x.data.len() / inputs;
             count_products(rows * inputs * outputs);
-            let has_bias = bias.data.len() == outputs;
-            let is_packed = F::as_left(x.data).is_none();
-            if !is_packed && rows < MANY_ROWS {
+            let bias = Some(bias.data).filter(|bias| bias.len() == outputs);
+            if F::as_left(x.data).is_some() && rows < MANY_ROWS {
                 let left = left_rows::<F>(weight.data, outputs, inputs, inputs);
                 let right = columns(x.data, inputs);
                 // SAFETY: a product writes all its values.
@@ -31,32 +30,22 @@ impl<F: Factor> Linear<F> {
                         multiply::<F>(left.left(), right, columns, rows, rows);
                     })
                 };
+                // The bias comes last, as below: a row is the same to the bit in any company.
                 return turned(&columns, outputs, rows, |out, value| {
-                    if has_bias { value + bias.data[out] } else { value }
+                    bias.map_or(value, |bias| value + bias[out])
                 });
             }
             let left = left_rows::<F>(x.data, rows, inputs, inputs);
             let right = columns(weight.data, inputs);
-            // In f32 the bias comes last, as above: a row is the same to the bit in any company.
-            if has_bias && is_packed {
-                let mut y = bias.data.repeat(rows);
-                add_product::<F>(left.left(), right, &mut y, outputs, outputs);
-                return y;
-            }
             // SAFETY: a product writes all its values.
-            let mut y = unsafe {
-                written(rows * outputs, |y| {
-                    multiply::<F>(left.left(), right, y, outputs, outputs);
-                })
-            };
-            if has_bias {
-                for row in y.chunks_exact_mut(outputs) {
-                    for (value, bias) in row.iter_mut().zip(bias.data) {
-                        *value += bias;
+            unsafe {
+                written(rows * outputs, |y| match bias {
+                    Some(bias) => {
+                        multiply_with_bias::<F>(left.left(), right, y, outputs, outputs, bias);
                     }
-                }
+                    None => multiply::<F>(left.left(), right, y, outputs, outputs),
+                })
             }
-            y
         }
     }
 

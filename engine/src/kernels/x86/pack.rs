@@ -123,8 +123,17 @@ impl<F: Factor> Right<'_, F> {
                             for (column, block) in block.iter_mut().take(count).enumerate() {
                                 let from = (columns.start + first + column) * stride;
                                 let from = &values[from + places.start..from + places.end];
-                                for (to, from) in block.iter_mut().zip(from.chunks(F::STEP)) {
-                                    *to = F::right(from[0], from.get(1).copied().unwrap_or(0.0));
+                                if from.len() == BLOCK * F::STEP {
+                                    // A whole block is a move, without a call.
+                                    for (at, to) in block.iter_mut().enumerate() {
+                                        let at = at * F::STEP;
+                                        *to = F::right(from[at], from[at + F::STEP - 1]);
+                                    }
+                                } else {
+                                    for (to, from) in block.iter_mut().zip(from.chunks(F::STEP)) {
+                                        let second = from.get(1).copied().unwrap_or(0.0);
+                                        *to = F::right(from[0], second);
+                                    }
                                 }
                             }
                             for (step, row) in turn_block(block).iter().enumerate() {

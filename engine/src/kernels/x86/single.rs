@@ -11,7 +11,7 @@ use super::lanes::{self, LANES, Vector};
 pub(in crate::kernels) struct Single;
 
 thread_local! {
-    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static PACKED: Cell<(Vec<f32>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
 impl Factor for Single {
@@ -19,7 +19,7 @@ impl Factor for Single {
     type Right = f32;
     const STEP: usize = 1;
 
-    fn packed() -> &'static LocalKey<Cell<Vec<f32>>> {
+    fn packed() -> &'static LocalKey<Cell<(Vec<f32>, Vec<f32>)>> {
         &PACKED
     }
 
@@ -41,8 +41,8 @@ impl Factor for Single {
         #[inline]
         unsafe fn step<const ROWS: usize, const VECTORS: usize>(
             sums: &mut [[Vector; VECTORS]; ROWS],
-            left: &[*const f32; ROWS],
-            at: usize,
+            left: *const f32,
+            stride: usize,
             right: *const f32,
         ) {
             // SAFETY: the caller promises valid pointers.
@@ -52,7 +52,7 @@ impl Factor for Single {
                     *columns = lanes::load(right.add(LANES * vector));
                 }
                 for row in 0..ROWS {
-                    let value = lanes::splat(*left[row].add(at));
+                    let value = lanes::splat(*left.add(row * stride));
                     for vector in 0..VECTORS {
                         sums[row][vector] = lanes::multiply_add(value, columns[vector], sums[row][vector]);
                     }

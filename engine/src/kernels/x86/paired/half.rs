@@ -28,7 +28,7 @@ vectorised! {
 }
 
 thread_local! {
-    static PACKED: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+    static PACKED: Cell<(Vec<u16>, Vec<u32>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
 impl Factor for Half {
@@ -36,7 +36,7 @@ impl Factor for Half {
     type Right = u32;
     const STEP: usize = 2;
 
-    fn packed() -> &'static LocalKey<Cell<Vec<u32>>> {
+    fn packed() -> &'static LocalKey<Cell<(Vec<u16>, Vec<u32>)>> {
         &PACKED
     }
 
@@ -58,8 +58,8 @@ impl Factor for Half {
         #[inline]
         unsafe fn step<const ROWS: usize, const VECTORS: usize>(
             sums: &mut [[Vector; VECTORS]; ROWS],
-            left: &[*const u16; ROWS],
-            at: usize,
+            left: *const u16,
+            stride: usize,
             right: *const u32,
         ) {
             // SAFETY: the caller promises valid pointers.
@@ -69,7 +69,7 @@ impl Factor for Half {
                     *columns = _mm512_loadu_epi32(right.add(LANES * vector).cast());
                 }
                 for row in 0..ROWS {
-                    let pair = left[row].add(2 * at).cast::<i32>().read_unaligned();
+                    let pair = left.add(row * stride).cast::<i32>().read_unaligned();
                     let pair = _mm512_set1_epi32(pair);
                     for vector in 0..VECTORS {
                         sums[row][vector] = dot(sums[row][vector], pair, columns[vector]);
