@@ -6,6 +6,7 @@ pub mod device;
 pub mod eval;
 pub mod finetune;
 pub mod generate;
+mod helpers;
 pub mod import;
 pub mod kernels;
 pub mod lab;
@@ -28,6 +29,7 @@ pub mod train;
 pub mod vae;
 pub mod weights;
 
+pub use helpers::Helpers;
 pub use lora::find_loras;
 pub use picture_file::{read_mask, read_picture};
 pub use runner::{CancelBoard, EngineHandle, Previews, SpawnOptions, spawn, spawn_fleet};

@@ -137,6 +137,8 @@ pub fn main() -> ExitCode {
     if !goes_on {
         end_with_the_pipe();
     }
+    // Of the window's threads only the engine's computes, and that has its own.
+    let _helpers = cli.command.is_some().then(infinity_engine::Helpers::here);
     let result = match cli.command {
         None => window::run(cli.window),
         Some(Command::Draw(args)) => draw::run(&args),

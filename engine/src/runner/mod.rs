@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use crate::Helpers;
 use crate::api::{DeviceChoice, EngineError, Event, JobId, Request, Task, WeightStorage};
 use link::Link;
 use run_loop::{Engine, Start};
@@ -110,7 +111,10 @@ pub fn spawn(options: SpawnOptions) -> Result<EngineHandle, EngineError> {
     let thread = std::thread::Builder::new()
         .name(THREAD_NAME.to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(move || Engine::new(link, previews).run(&start, model, &requests))
+        .spawn(move || {
+            let _helpers = Helpers::here();
+            Engine::new(link, previews).run(&start, model, &requests);
+        })
         .map_err(|error| EngineError::internal(format!("starting the engine thread: {error}")))?;
     let mut handle = EngineHandle::from_parts(request_sender, events, cancels);
     handle.thread = Some(thread);
