@@ -15,6 +15,8 @@ pub(in crate::kernels) trait Factor:
     type Right: Copy + Default + Send + Sync;
     /// Values along the inner dimension taken at once.
     const STEP: usize;
+    /// Steps of the right factor that stay in the nearest cache.
+    const STEPS_AT_ONCE: usize;
 
     /// Memory of this thread where parts of both factors are laid as they are multiplied, kept from product to product;
     /// whatever was there last is there still.

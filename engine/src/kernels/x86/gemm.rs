@@ -8,19 +8,19 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::factor::Factor;
-use super::lanes::{self, LANES, STEPS_AT_ONCE, TILE_ROWS};
+use super::lanes::{self, LANES, TILE_ROWS};
 use super::pack::{Left, Right, TILE_COLUMNS, fetch};
 use super::place::Place;
 
-/// Columns of the right factor that stay in the second cache: 256 KiB with [`STEPS_AT_ONCE`].
+/// Columns of the right factor that stay in the second cache: at most 512 KiB with [`Factor::STEPS_AT_ONCE`].
 const COLUMNS_AT_ONCE: usize = 16 * TILE_COLUMNS;
-/// Rows of the left factor that stay in the second cache: 96 KiB with [`STEPS_AT_ONCE`].
+/// Rows of the left factor that stay in the second cache: at most 192 KiB with [`Factor::STEPS_AT_ONCE`].
 const ROWS_AT_ONCE: usize = 16 * TILE_ROWS;
 
 /// From row to row of the left factor as it is multiplied: a little more than a row takes, so that rows do not share the
 /// same few places of the cache.
 const fn own_stride<F: Factor>() -> usize {
-    STEPS_AT_ONCE * F::STEP + 16
+    F::STEPS_AT_ONCE * F::STEP + 16
 }
 
 /// Below this many multiplications a product stays on one thread.
@@ -197,8 +197,8 @@ vectorised! {
         );
         for first in columns.clone().step_by(COLUMNS_AT_ONCE) {
             let wide = (columns.end - first).min(COLUMNS_AT_ONCE);
-            for (part, start) in (0..right.steps()).step_by(STEPS_AT_ONCE).enumerate() {
-                let steps = start..right.steps().min(start + STEPS_AT_ONCE);
+            for (part, start) in (0..right.steps()).step_by(F::STEPS_AT_ONCE).enumerate() {
+                let steps = start..right.steps().min(start + F::STEPS_AT_ONCE);
                 right.pack(steps.clone(), first..first + wide, packed_part);
                 let add = how.add || part > 0;
                 let bias = how.bias.filter(|_| steps.end == right.steps());

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::factor::Factor;
-use super::lanes::{BLOCK, LANES, STEPS_AT_ONCE, turn_block};
+use super::lanes::{BLOCK, LANES, turn_block};
 use super::place::written;
 
 /// Columns of one tile: two vectors.
@@ -56,14 +56,14 @@ impl<F: Factor> Right<'_, F> {
     pub(super) fn fetch(&self, step: usize, column: usize) {
         if let Self::Columns { values, stride, .. } = self {
             let from = column * stride + step * F::STEP;
-            fetch(values.as_ptr().wrapping_add(from), STEPS_AT_ONCE * F::STEP);
+            fetch(values.as_ptr().wrapping_add(from), F::STEPS_AT_ONCE * F::STEP);
         }
     }
 
     /// From the start of one packed tile of columns to the next; one cache line more than they take, so that the
     /// tiles do not share the same few places of the cache.
     pub(super) fn panel(&self) -> usize {
-        let steps = self.steps().next_multiple_of(BLOCK).min(STEPS_AT_ONCE);
+        let steps = self.steps().next_multiple_of(BLOCK).min(F::STEPS_AT_ONCE);
         steps * TILE_COLUMNS + 16
     }
 

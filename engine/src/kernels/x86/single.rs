@@ -18,6 +18,7 @@ impl Factor for Single {
     type Left = f32;
     type Right = f32;
     const STEP: usize = 1;
+    const STEPS_AT_ONCE: usize = 256;
 
     fn packed() -> &'static LocalKey<Cell<(Vec<f32>, Vec<f32>)>> {
         &PACKED

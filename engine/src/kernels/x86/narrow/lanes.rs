@@ -13,8 +13,6 @@ pub(super) type Vector = __m256;
 pub(super) const LANES: usize = 8;
 /// Rows of one tile: with two vectors each, 12 of 16 registers.
 pub(super) const TILE_ROWS: usize = 6;
-/// Steps of the right factor that stay in the nearest cache: 16 KiB for one tile.
-pub(super) const STEPS_AT_ONCE: usize = 256;
 /// Side of the blocks in which factors are turned.
 pub(super) const BLOCK: usize = 8;
 

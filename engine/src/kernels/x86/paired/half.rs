@@ -35,6 +35,7 @@ impl Factor for Half {
     type Left = u16;
     type Right = u32;
     const STEP: usize = 2;
+    const STEPS_AT_ONCE: usize = 128;
 
     fn packed() -> &'static LocalKey<Cell<(Vec<u16>, Vec<u32>)>> {
         &PACKED

@@ -12,8 +12,6 @@ pub(super) type Vector = __m512;
 pub(super) const LANES: usize = 16;
 /// Rows of one tile: with two vectors each, 24 of 32 registers.
 pub(super) const TILE_ROWS: usize = 12;
-/// Steps of the right factor that stay in the nearest cache: 16 KiB for one tile.
-pub(super) const STEPS_AT_ONCE: usize = 128;
 /// Side of the blocks in which factors are turned.
 pub(super) const BLOCK: usize = 16;
 
