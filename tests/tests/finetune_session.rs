@@ -79,7 +79,8 @@ fn wish(out: &Path, strength: f32) -> LoraWish {
 ///
 /// The aim is 0.8 of the prompts with at most 0.03 of the following lost (docs/finetune.md). Here are 8 pictures a step, for
 /// the time it takes; what is held is what was measured, 44 and 0.03, with room for other processors. Where the processor
-/// has no bf16 products the lesson is a beginning only, as the whole of it takes a quarter of an hour there.
+/// has no bf16 products the lesson is a beginning only, as the whole of it takes a quarter of an hour there; 32
+/// windmills were drawn after it.
 #[test]
 fn a_new_thing_is_learned() {
     let is_whole = kernels::has_half_products();
@@ -108,7 +109,7 @@ fn a_new_thing_is_learned() {
     );
     assert!(ceiling >= 40, "{ceiling}");
     assert!(before <= 2, "{before}");
-    assert!(after >= if is_whole { 36 } else { before }, "{after}");
+    assert!(after >= if is_whole { 36 } else { 12 }, "{after}");
     assert!(kept + 5 >= kept_before, "{kept_before} -> {kept}");
 }
 
