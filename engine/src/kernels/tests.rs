@@ -138,8 +138,10 @@ fn large_products() {
         }
     };
     large();
-    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    alone.unwrap().install(large);
+    for threads in [1, 9] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(large);
+    }
 }
 
 #[test]

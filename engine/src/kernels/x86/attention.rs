@@ -324,6 +324,7 @@ impl<F: Factor> CrossAttention<F> {
             let (tokens, channels) = (query.shape[1], query.shape[2]);
             let (heads, words) = (self.heads, text.shape[1]);
             let width = channels / heads;
+            assert_eq!(heads * width, channels, "heads side by side");
             let one = |y: &Place<'_>, place: usize| {
                 let (row, start) = (place / heads, place % heads * width);
                 let text = &text.data[row * words * 2 * channels..][..words * 2 * channels];

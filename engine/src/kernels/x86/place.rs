@@ -19,7 +19,7 @@ pub(in crate::kernels) unsafe fn written<T: Copy>(
     values
 }
 
-/// Memory for the rows of a product. Whoever holds one is the only one to write there.
+/// Memory for the rows of a product. Whoever holds one is the only one to write there, or one of several that keep apart.
 pub(in crate::kernels) struct Place<'a> {
     start: *mut f32,
     len: usize,
@@ -60,7 +60,7 @@ impl<'a> Place<'a> {
     /// The same from value `first` on.
     ///
     /// # Safety
-    /// No two parts that are in use at a time may have a value in common.
+    /// Of all parts at a time no two may write the same value.
     pub(super) unsafe fn part(&self, first: usize) -> Place<'a> {
         assert!(first <= self.len);
         Place {

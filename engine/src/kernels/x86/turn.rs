@@ -88,7 +88,10 @@ impl Turn {
             let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
             let (channels, heads) = (wide / 3, self.heads);
             let width = channels / heads;
-            assert!(width.is_multiple_of(2), "heads turn in pairs");
+            assert!(
+                width.is_multiple_of(2) && heads * width == channels,
+                "heads of pairs, side by side"
+            );
             let one = |(place, y): (usize, &mut [MaybeUninit<f32>])| {
                 let (part, row, head) = (
                     place / (batch * heads),
