@@ -5,6 +5,9 @@ use std::thread::LocalKey;
 
 use super::lanes::Vector;
 
+/// Lists of both factors that a thread keeps.
+pub(in crate::kernels) type Kept<L, R> = LocalKey<Cell<(Vec<L>, Vec<R>)>>;
+
 /// How factors are stored while they are multiplied.
 pub(in crate::kernels) trait Factor:
     Copy + std::fmt::Debug + Send + Sync + 'static
@@ -20,7 +23,7 @@ pub(in crate::kernels) trait Factor:
 
     /// Memory of this thread where parts of both factors are laid as they are multiplied, kept from product to product;
     /// whatever was there last is there still.
-    fn packed() -> &'static LocalKey<Cell<(Vec<Self::Left>, Vec<Self::Right>)>>;
+    fn packed() -> &'static Kept<Self::Left, Self::Right>;
     /// Values that are stored as they are need no copy.
     fn as_left(values: &[f32]) -> Option<&[Self::Left]>;
     /// Stores a value of the left factor.

@@ -51,7 +51,7 @@ impl<'a> From<&'a mut [f32]> for Place<'a> {
     }
 }
 
-impl<'a> Place<'a> {
+impl Place<'_> {
     /// How many values there is room for.
     pub(super) const fn len(&self) -> usize {
         self.len
@@ -61,9 +61,9 @@ impl<'a> Place<'a> {
     ///
     /// # Safety
     /// Of all parts at a time no two may write the same value.
-    pub(super) unsafe fn part(&self, first: usize) -> Place<'a> {
+    pub(super) unsafe fn part(&self, first: usize) -> Self {
         assert!(first <= self.len);
-        Place {
+        Self {
             // SAFETY: inside, or one past the end.
             start: unsafe { self.start.add(first) },
             len: self.len - first,

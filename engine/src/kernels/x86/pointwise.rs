@@ -77,11 +77,14 @@ impl Operation for Gelu {
 #[derive(Debug)]
 pub(in crate::kernels) struct GatedSum;
 
+/// A row of `x`, of the branch, and of the result.
+type GatedRow<'a> = ((&'a [f32], &'a [f32]), &'a mut [MaybeUninit<f32>]);
+
 impl GatedSum {
     vectorised! {
         fn run([x, branch, gate]: [Values<'_>; 3]) -> Vec<f32> {
             let (length, width) = (x.shape[1], x.shape[2]);
-            let one = |(row, ((x, branch), y)): (usize, ((&[f32], &[f32]), &mut [MaybeUninit<f32>]))| {
+            let one = |(row, ((x, branch), y)): (usize, GatedRow<'_>)| {
                 let gate = &gate.data[row / length * width..][..width];
                 for (((x, branch), gate), y) in x.iter().zip(branch).zip(gate).zip(y) {
                     y.write(gate.mul_add(*branch, *x));

@@ -1,9 +1,8 @@
 //! Factors in f32, as they are.
 
 use std::cell::Cell;
-use std::thread::LocalKey;
 
-use super::factor::Factor;
+use super::factor::{Factor, Kept};
 use super::lanes::{self, LANES, Vector};
 
 /// Factors as they are.
@@ -20,7 +19,7 @@ impl Factor for Single {
     const STEP: usize = 1;
     const STEPS_AT_ONCE: usize = 256;
 
-    fn packed() -> &'static LocalKey<Cell<(Vec<f32>, Vec<f32>)>> {
+    fn packed() -> &'static Kept<f32, f32> {
         &PACKED
     }
 
@@ -52,10 +51,10 @@ impl Factor for Single {
                 for (vector, columns) in columns.iter_mut().enumerate() {
                     *columns = lanes::load(right.add(LANES * vector));
                 }
-                for row in 0..ROWS {
+                for (row, sums) in sums.iter_mut().enumerate() {
                     let value = lanes::splat(*left.add(row * stride));
-                    for vector in 0..VECTORS {
-                        sums[row][vector] = lanes::multiply_add(value, columns[vector], sums[row][vector]);
+                    for (sum, columns) in sums.iter_mut().zip(columns) {
+                        *sum = lanes::multiply_add(value, columns, *sum);
                     }
                 }
             }

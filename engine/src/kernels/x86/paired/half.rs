@@ -2,9 +2,8 @@
 
 use std::arch::x86_64::{__m512bh, __m512i, _mm512_loadu_epi32, _mm512_set1_epi32};
 use std::cell::Cell;
-use std::thread::LocalKey;
 
-use super::factor::Factor;
+use super::factor::{Factor, Kept};
 use super::lanes::{LANES, Vector};
 
 /// Factors rounded to bf16; sums stay in f32.
@@ -37,7 +36,7 @@ impl Factor for Half {
     const STEP: usize = 2;
     const STEPS_AT_ONCE: usize = 128;
 
-    fn packed() -> &'static LocalKey<Cell<(Vec<u16>, Vec<u32>)>> {
+    fn packed() -> &'static Kept<u16, u32> {
         &PACKED
     }
 
@@ -69,11 +68,11 @@ impl Factor for Half {
                 for (vector, columns) in columns.iter_mut().enumerate() {
                     *columns = _mm512_loadu_epi32(right.add(LANES * vector).cast());
                 }
-                for row in 0..ROWS {
+                for (row, sums) in sums.iter_mut().enumerate() {
                     let pair = left.add(row * stride).cast::<i32>().read_unaligned();
                     let pair = _mm512_set1_epi32(pair);
-                    for vector in 0..VECTORS {
-                        sums[row][vector] = dot(sums[row][vector], pair, columns[vector]);
+                    for (sum, columns) in sums.iter_mut().zip(columns) {
+                        *sum = dot(*sum, pair, columns);
                     }
                 }
             }
