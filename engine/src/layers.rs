@@ -29,7 +29,7 @@ pub fn add_low_rank(x: &Tensor<3>, mut y: Tensor<3>, additions: &[LowRank]) -> T
 
 /// `x Wᵀ + b` for `x` `[B, L, in]` and `W` `[out, in]`.
 ///
-/// A weight kept in less than f32 is widened first.
+/// A weight kept in less than f32 is widened first, or as it is multiplied.
 pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<3> {
     let [batch, length, inputs] = x.dims();
     let y = if kernels::is_multiplied_in_f16(&x) {
@@ -38,7 +38,11 @@ pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Te
         }
         product_in_f16(x.reshape([batch * length, inputs]), weight)
     } else {
-        let weight = &widened(weight.clone(), x.dtype());
+        let weight = &if weight.dtype() == DType::F16 && kernels::takes_half_weights(&x) {
+            weight.clone()
+        } else {
+            widened(weight.clone(), x.dtype())
+        };
         if let Some(y) = kernels::linear(&x, weight, bias) {
             return y;
         }

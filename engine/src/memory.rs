@@ -156,11 +156,10 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
             at_once * last * 4 * width + inner * 3,
         ),
     };
-    // A matrix that is kept in less is widened while it is used.
-    let widened = if job.keeping.weights == Storage::Single {
-        0
-    } else {
-        width * hidden.max(3 * width)
+    // A matrix that is kept in less is widened while it is used; the processor does so piece by piece.
+    let widened = match (job.keeping.weights, job.work) {
+        (Storage::Single, _) | (Storage::Half, Work::Processor) => 0,
+        _ => width * hidden.max(3 * width),
     };
     let pass = (attention.max(forward) + waiting + widened) * VALUE;
     // A preview is decoded beside the keys and values, the picture when they are gone.
@@ -303,6 +302,8 @@ pub fn smaller(sizes: &Sizes, scales: usize, device: &OpenDevice, now: Keeping) 
 /// How a model is kept on `device` so that a picture of `scales` scales fits: as `wish` says, or the first way
 /// that fits, from the quickest to the smallest.
 ///
+/// Where the files are in half precision and the device multiplies that as it lies, nothing is to be gained by more.
+///
 /// # Errors
 /// [`EngineError::BadSetting`] for a number of scales outside the table.
 pub fn keeping(
@@ -310,9 +311,12 @@ pub fn keeping(
     scales: usize,
     device: &OpenDevice,
     wish: WeightStorage,
+    files_are_half: bool,
 ) -> Result<Keeping, EngineError> {
+    let as_it_lies =
+        files_are_half && wish == WeightStorage::Auto && device.work() == Work::Processor;
     let mut last = Keeping::default();
-    for way in ways(wish) {
+    for way in ways(wish).filter(|way| !(as_it_lies && way.weights == Storage::Single)) {
         last = way;
         let need = square_picture(sizes, scales, device, last)?;
         if device.memory().is_none_or(|there| need.bytes() <= there) {
@@ -409,12 +413,26 @@ pub fn free_on_host() -> Option<u64> {
     Some(system.available_memory()).filter(|&bytes| bytes > 0)
 }
 
-/// Memory that this process holds, in bytes; 0 where the system does not tell.
+/// Memory that this process holds, in bytes, without files that it maps where the system tells those apart; 0 where it
+/// tells nothing.
 pub fn held_by_process() -> u64 {
+    if let Some(bytes) = own_pages() {
+        return bytes;
+    }
     let Ok(own) = sysinfo::get_current_pid() else {
         return 0;
     };
     let mut system = sysinfo::System::new();
     system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[own]), false);
     system.process(own).map_or(0, sysinfo::Process::memory)
+}
+
+/// Memory of this process that lies in no file, as Linux says.
+fn own_pages() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kilobytes)
 }

@@ -68,21 +68,53 @@ fn taught(
     peak
 }
 
+/// Highest memory while a picture of `scales` scales is drawn.
+fn drawn(bundle: &Bundle, scales: usize, half_products: bool) -> u64 {
+    let mut spec = GenerateSpec::new("blue sea, a red boat", 1);
+    spec.scale_count = Some(scales);
+    spec.half_products = half_products;
+    COUNTER.reset_peak_usage();
+    bundle.draw(&spec).unwrap();
+    COUNTER.peak_usage() as u64
+}
+
+/// What such a picture is computed to take.
+fn drawing(bundle: &Bundle, device: &OpenDevice, scales: usize) -> MemoryNeed {
+    let job = Drawing {
+        schedule: &ScaleSchedule::nearest(1.0, scales).unwrap(),
+        pictures: 1,
+        guided: true,
+        max_elements: device.max_elements,
+        keeping: bundle.info.keeping,
+        work: device.work(),
+    };
+    memory::drawing(&bundle.sizes(), &job)
+}
+
 #[test]
 fn what_is_computed_beforehand_is_what_it_takes() {
-    let device = device::open(DeviceChoice::Cpu).unwrap();
+    let mut device = device::open(DeviceChoice::Cpu).unwrap();
+    device.weights = WeightStorage::Single;
     let before = COUNTER.current_usage() as u64;
     let mut bundle = Bundle::open(&starter(), &device).unwrap();
     let sizes = bundle.sizes();
     let single = COUNTER.current_usage() as u64 - before;
     let mut halved = device.clone();
     halved.weights = WeightStorage::Half;
+    let before_half = COUNTER.current_usage() as u64;
     let half = Bundle::open(&starter(), &halved).unwrap();
     let both = COUNTER.current_usage() as u64 - before;
     let blocks = single - (both - single);
     assert!(
         blocks * 2 > sizes.weights[0] * 4 * 8 / 10,
         "half precision saves {blocks} bytes"
+    );
+    // Weights in half precision are not widened as a whole to be multiplied.
+    let took = drawn(&half, 7, false) - before_half;
+    hold(
+        "a picture, weights halved",
+        took,
+        &drawing(&half, &device, 7),
     );
     drop(half);
     let before_eight = COUNTER.current_usage() as u64;
@@ -96,23 +128,8 @@ fn what_is_computed_beforehand_is_what_it_takes() {
     );
     drop(eight);
     for (scales, half_products) in [(5, false), (7, false), (9, false), (7, true)] {
-        let mut spec = GenerateSpec::new("blue sea, a red boat", 1);
-        spec.scale_count = Some(scales);
-        spec.half_products = half_products;
-        COUNTER.reset_peak_usage();
-        bundle.draw(&spec).unwrap();
-        let took = COUNTER.peak_usage() as u64 - before;
-        let need = memory::drawing(
-            &sizes,
-            &Drawing {
-                schedule: &ScaleSchedule::nearest(1.0, scales).unwrap(),
-                pictures: 1,
-                guided: true,
-                max_elements: device.max_elements,
-                keeping: bundle.info.keeping,
-                work: device.work(),
-            },
-        );
+        let took = drawn(&bundle, scales, half_products) - before;
+        let need = drawing(&bundle, &device, scales);
         let what = format!("a picture of {scales} scales, rounded: {half_products}");
         hold(&what, took, &need);
     }

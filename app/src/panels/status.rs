@@ -127,7 +127,7 @@ fn memory_fact(state: &UiState) -> Option<(String, String)> {
     for (applies, sentence) in [
         (
             keeping.weights == Storage::Half,
-            "Weights are kept in half precision, so that it fits.",
+            "Weights are kept in half precision.",
         ),
         (
             keeping.weights == Storage::Eight,

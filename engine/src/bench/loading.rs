@@ -57,7 +57,9 @@ fn write_random(config: &ModelConfig, device: &OpenDevice, path: &Path) -> std::
         let about = serde_json::json!({ "dtype": "F16", "shape": slot.shape, "data_offsets": [start, end] });
         table.insert(slot.name, about);
     }
-    let head = serde_json::to_vec(&table)?;
+    let mut head = serde_json::to_vec(&table)?;
+    // Values that are aligned can be used where they lie.
+    head.resize(head.len().next_multiple_of(8), b' ');
     let mut file = BufWriter::with_capacity(PIECE, File::create(path)?);
     file.write_all(&(head.len() as u64).to_le_bytes())?;
     file.write_all(&head)?;
@@ -165,7 +167,9 @@ mod tests {
         assert_eq!(length.len(), report.bytes);
         assert_eq!(report.loads.len(), 3);
         let [eight, half, single] = [0, 1, 2].map(|way| report.loads[way].held);
-        assert!(eight < half && half < single, "{report:?}");
+        assert!(eight < single && half < single, "{report:?}");
+        // Half precision is used where the file lies.
+        assert_eq!(half < eight, cfg!(unix), "{report:?}");
         assert!(single > report.bytes, "{report:?}");
     }
 }

@@ -94,11 +94,13 @@ impl Bundle {
         let (burn, limit) = (&device.device, device.max_elements);
         let sizes = Sizes::new(&model_config, &vae_config, &text_config);
         let scales = files.model.defaults.scale_count;
-        let keeping = memory::keeping(&sizes, scales, device, device.weights)?;
+        let weights = WeightFile::open(files.transformer_path())?;
+        let is_half = weights.is_half() && WeightFile::open(files.text_weights_path())?.is_half();
+        let keeping = memory::keeping(&sizes, scales, device, device.weights, is_half)?;
         let mut transformer = Transformer::new(&model_config, burn, limit);
         load_as(
             &mut transformer,
-            &WeightFile::open(files.transformer_path())?,
+            &weights,
             &KeyMap::published(),
             burn,
             |name| keeping.weights.only_if(ModelConfig::is_in_block(name)),

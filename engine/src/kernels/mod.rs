@@ -346,7 +346,15 @@ mod here {
     }
 }
 
-/// `x Wᵀ + b`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`.
+/// Whether [`linear`] takes weights in half precision with `x`.
+pub fn takes_half_weights<const D: usize>(x: &Tensor<D>) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return applies(x).is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// `x Wᵀ + b`: `x` `[.., in]`, `weight` `[out, in]`, in half precision if [it may](takes_half_weights), `bias` `[out]`.
 pub fn linear<const D: usize>(
     x: &Tensor<D>,
     weight: &Tensor<2>,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData, activation, module, ops::ConvOptions};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation, module, ops::ConvOptions};
 
 use super::{Precision, with_precision};
 use crate::layers;
@@ -128,8 +128,42 @@ fn linear() {
     }
 }
 
-/// Beyond every limit of a block: 96 or 192 rows, 256 or 512 columns, 128 or 256 steps, 200 rows of a layer; shared out
-/// and not.
+/// Weights in half precision are multiplied as they lie: the same to the bit as when they are widened before.
+#[test]
+fn weights_in_half_precision() {
+    let ways = [Precision::Single, Precision::Half].map(|way| [(way, false), (way, true)]);
+    for (precision, narrow) in ways.into_iter().flatten() {
+        for (rows, inputs, outputs) in [
+            (1, 1, 1),
+            (3, 5, 7),
+            (13, 33, 31),
+            (70, 301, 600),
+            (101, 130, 67),
+        ] {
+            let [found, wanted] = [DType::F16, DType::F32].map(|kept| {
+                let half = random([outputs, inputs], 2)
+                    .without_autodiff()
+                    .cast(DType::F16);
+                let weight = half.cast(kept).autodiff();
+                let f = |x: &_, weight: &_, bias: &_| super::linear(x, weight, Some(bias)).unwrap();
+                ONLY_NARROW.set(narrow);
+                let found = run(
+                    &(random([2, rows, inputs], 1), weight, random([outputs], 3)),
+                    precision,
+                    &f,
+                );
+                ONLY_NARROW.set(false);
+                found
+            });
+            assert!(
+                found == wanted,
+                "{precision:?}, narrow {narrow}, {rows} {inputs} {outputs}"
+            );
+        }
+    }
+}
+
+/// Beyond every limit of a block: 96 or 192 rows, 256 or 512 columns, 128 or 256 steps; shared out and not.
 #[test]
 fn large_products() {
     let large = || {

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use half::f16;
 
+use super::mapped::Mapped;
 use super::number::NumberType;
-use crate::api::EngineError;
+use crate::api::{EngineError, Storage};
 
 /// What a header says of one tensor, checked against the file it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,12 @@ pub(super) trait Container: Send + Sync {
     /// The values of the tensor called `name` in half precision, where the file has them so.
     fn read_f16(&self, _name: &str) -> Result<Option<Vec<f16>>, EngineError> {
         Ok(None)
+    }
+
+    /// The values of the tensor called `name` where the file lies, if it can be used there and has them as `storage`
+    /// keeps them.
+    fn mapped(&self, _name: &str, _storage: Storage) -> Option<Mapped> {
+        None
     }
 }
 

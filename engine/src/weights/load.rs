@@ -2,14 +2,15 @@
 //!
 //! Every name and shape is compared first and everything that does not fit is
 //! reported together. Then one tensor at a time goes to the device, on the processor one per
-//! core, so the largest tensors bound the memory this takes.
+//! core, so the largest tensors bound the memory this takes; matrices that the file has as they are to be kept stay where
+//! they lie.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use rayon::prelude::*;
 
-use super::{KeyMap, Network, Slot, Slots, WeightFile};
+use super::{KeyMap, Network, Slot, Slots, WeightFile, WeightMut};
 use crate::api::{EngineError, KeyProblems, Storage};
 
 /// Fills `network` from `file` on `device`.
@@ -40,24 +41,38 @@ pub fn load_as<N: Network + ?Sized>(
 ) -> Result<(), EngineError> {
     let mut slots = network.all_slots();
     let file_names = matched(&slots, file, names)?;
+    let is_processor = device.clone().without_autodiff() == Device::flex();
     let fill = |(slot, file_name): (&mut Slot<'_>, &String)| {
-        let storage = kept(&slot.name);
+        let (storage, slot_len) = (kept(&slot.name), slot.len());
+        let check = |count: usize, not_finite: Option<usize>| {
+            if count != slot_len {
+                let reason = format!("{file_name} changed while it was read; try again");
+                return Err(EngineError::bad_model(file.path(), reason));
+            }
+            not_finite.map_or(Ok(()), |index| {
+                Err(EngineError::NotFinite {
+                    what: format!("{file_name}, value {index}, in {:?}", file.path()),
+                    advice: "The file is damaged or its training went wrong; use another one."
+                        .to_owned(),
+                })
+            })
+        };
+        // Weights that learn are changed; those that do not can stay where they lie.
+        if is_processor
+            && !device.is_autodiff()
+            && let WeightMut::D2(matrix) = &mut slot.weight
+            && let Some(values) = file.mapped(file_name, storage)
+        {
+            check(values.len(), values.not_finite())?;
+            **matrix = values.into_matrix([slot.shape[0], slot.shape[1]]);
+            return Ok(());
+        }
         let values = file.read(file_name, storage == Storage::Half)?;
-        if values.len() != slot.len() {
-            let reason = format!("{file_name} changed while it was read; try again");
-            return Err(EngineError::bad_model(file.path(), reason));
-        }
-        if let Some(index) = values.not_finite() {
-            return Err(EngineError::NotFinite {
-                what: format!("{file_name}, value {index}, in {:?}", file.path()),
-                advice: "The file is damaged or its training went wrong; use another one."
-                    .to_owned(),
-            });
-        }
+        check(values.len(), values.not_finite())?;
         slot.fill_as(values, storage, device);
         Ok(())
     };
-    if device.clone().without_autodiff() == Device::flex() {
+    if is_processor {
         let slots = slots.list.par_iter_mut();
         slots.zip(&file_names).try_for_each(fill)
     } else {

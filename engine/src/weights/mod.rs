@@ -8,6 +8,7 @@ mod container;
 mod folder;
 mod key_map;
 mod load;
+mod mapped;
 mod number;
 mod pytorch;
 mod safetensors_file;

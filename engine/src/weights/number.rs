@@ -118,7 +118,7 @@ impl Values {
 }
 
 /// The first value that `is`; looks through pieces without stopping inside of one, which is much faster.
-fn first<T: Copy>(values: &[T], is: impl Fn(T) -> bool) -> Option<usize> {
+pub(super) fn first<T: Copy>(values: &[T], is: impl Fn(T) -> bool) -> Option<usize> {
     const PIECE: usize = 4096;
     let any = |piece: &[T]| piece.iter().fold(false, |any, &value| any | is(value));
     let (index, piece) = values.chunks(PIECE).enumerate().find(|(_, p)| any(p))?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use half::f16;
 use safetensors::tensor::{Dtype, Metadata};
@@ -15,8 +16,9 @@ use safetensors::tensor::{Dtype, Metadata};
 use super::container::{
     Container, TensorHead, cut_short, no_such_tensor, not_floating, read_error,
 };
+use super::mapped::{self, Mapped};
 use super::number::{self, NumberType};
-use crate::api::EngineError;
+use crate::api::{EngineError, Storage};
 
 /// Bytes of the header length.
 const LENGTH_SIZE: u64 = 8;
@@ -31,6 +33,9 @@ pub(super) struct SafetensorsFile {
     /// Where each tensor starts in the file.
     starts: BTreeMap<String, u64>,
     metadata: BTreeMap<String, String>,
+    length: u64,
+    /// The whole file, once it was asked for and if it can be had.
+    map: OnceLock<Option<bytes::Bytes>>,
 }
 
 impl SafetensorsFile {
@@ -74,6 +79,8 @@ impl SafetensorsFile {
                 .unwrap_or_default()
                 .into_iter()
                 .collect(),
+            length: file_length,
+            map: OnceLock::new(),
         })
     }
 }
@@ -106,6 +113,17 @@ impl Container for SafetensorsFile {
         values
             .map(Some)
             .map_err(|error| read_error(&self.path, error))
+    }
+
+    fn mapped(&self, name: &str, storage: Storage) -> Option<Mapped> {
+        let (head, &start) = self.heads.get(name).zip(self.starts.get(name))?;
+        let map = self
+            .map
+            .get_or_init(|| mapped::map(&self.file, self.length));
+        let bytes = head.shape.iter().product::<usize>() * head.kind.size()?;
+        let start = usize::try_from(start).ok()?;
+        let map = map.as_ref().filter(|map| start + bytes <= map.len())?;
+        Mapped::new(map.slice(start..start + bytes), head.kind, storage)
     }
 }
 

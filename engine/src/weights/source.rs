@@ -11,11 +11,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::container::{Container, TensorHead, no_such_tensor};
+use super::mapped::Mapped;
 use super::number::{NumberType, Values};
 use super::pytorch::PytorchFile;
 use super::safetensors_file::SafetensorsFile;
 use super::sharded::{ShardIndex, index_in};
-use crate::api::EngineError;
+use crate::api::{EngineError, Storage};
 
 /// Weights on disk: names, shapes, and values on demand.
 pub struct WeightFile {
@@ -163,6 +164,13 @@ impl WeightFile {
         self.head(name).map(|head| head.kind)
     }
 
+    /// Whether every matrix is in half precision.
+    pub fn is_half(&self) -> bool {
+        let heads = self.places.keys().filter_map(|name| self.head(name));
+        let mut matrices = heads.filter(|head| head.shape.len() == 2);
+        matrices.all(|head| head.kind == NumberType::F16)
+    }
+
     /// Text that a `.safetensors` writer left under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.containers
@@ -194,6 +202,12 @@ impl WeightFile {
             return Ok(Values::Half(values));
         }
         self.read_f32(name).map(Values::Single)
+    }
+
+    /// The values of the tensor called `name` where the file lies, if the processor can use them there and the file has
+    /// them as `storage` keeps them.
+    pub(super) fn mapped(&self, name: &str, storage: Storage) -> Option<Mapped> {
+        self.container(name)?.mapped(name, storage)
     }
 
     fn container(&self, name: &str) -> Option<&dyn Container> {

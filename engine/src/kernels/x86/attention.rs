@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::bridge::{Operation, Values};
+use super::bridge::{Numbers, Operation, Values};
 use super::factor::Factor;
 use super::gemm::{add_product, multiply, multiply_alone};
 use super::math::{exp, sum_of};
@@ -25,7 +25,7 @@ impl<'a> Rows<'a> {
     /// The first `count` of them as a right factor over rows.
     fn as_rows<F: Factor>(self, count: usize) -> Right<'a, F> {
         Right::Rows {
-            values: self.values,
+            values: Numbers::Single(self.values),
             k: count,
             stride: self.stride,
         }
@@ -34,7 +34,7 @@ impl<'a> Rows<'a> {
     /// The same as columns of `width` values.
     fn as_columns<F: Factor>(self, width: usize) -> Right<'a, F> {
         Right::Columns {
-            values: self.values,
+            values: Numbers::Single(self.values),
             k: width,
             stride: self.stride,
         }

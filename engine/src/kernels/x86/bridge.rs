@@ -10,12 +10,35 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
+use half::f16;
 
 /// Values of a tensor on the host, row by row, as many as its shape says.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Values<'a> {
     pub(in crate::kernels) data: &'a [f32],
+    /// The values of a tensor in half precision, in place of `data`; only weights of [`Linear`](super::wide::linear) are.
+    pub(in crate::kernels) halves: &'a [f16],
     pub(in crate::kernels) shape: &'a [usize],
+}
+
+impl<'a> Values<'a> {
+    /// The values, however they are kept.
+    pub(in crate::kernels) fn numbers(&self) -> Numbers<'a> {
+        if self.halves.is_empty() {
+            Numbers::Single(self.data)
+        } else {
+            Numbers::Half(self.halves)
+        }
+    }
+}
+
+/// Values in memory.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) enum Numbers<'a> {
+    /// f32.
+    Single(&'a [f32]),
+    /// Half precision, widened where they are multiplied.
+    Half(&'a [f16]),
 }
 
 /// A function of three tensors (unused ones are scalars) on host memory, and its gradient.
@@ -65,10 +88,16 @@ fn with_values<T>(tensors: [&FloatTensor<Flex>; 3], work: impl FnOnce([Values<'_
     let tensors = tensors.map(|tensor| tensor.to_contiguous());
     let shapes = tensors.each_ref().map(|tensor| tensor.shape().to_vec());
     work([0, 1, 2].map(|index: usize| {
-        let (data, shape) = (tensors[index].as_slice::<f32>(), &shapes[index]);
-        let data = data.unwrap_or(&[]);
-        assert_eq!(data.len(), shape.iter().product::<usize>(), "all in f32");
-        Values { data, shape }
+        let (tensor, shape) = (&tensors[index], &shapes[index]);
+        let data = tensor.as_slice::<f32>().unwrap_or(&[]);
+        let halves = tensor.as_slice::<f16>().unwrap_or(&[]);
+        let count: usize = shape.iter().product();
+        assert_eq!(data.len() + halves.len(), count, "all in f32 or f16");
+        Values {
+            data,
+            halves,
+            shape,
+        }
     }))
 }
 

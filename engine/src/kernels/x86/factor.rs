@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::thread::LocalKey;
 
-use super::lanes::Vector;
+use super::lanes::{Bits, Vector};
 
 /// Lists of both factors that a thread keeps.
 pub(in crate::kernels) type Kept<L, R> = LocalKey<Cell<(Vec<L>, Vec<R>)>>;
@@ -30,6 +30,13 @@ pub(in crate::kernels) trait Factor:
     fn left(value: f32) -> Self::Left;
     /// Stores neighbours along the inner dimension of the right factor; the second is ignored when the step is 1.
     fn right(first: f32, second: f32) -> Self::Right;
+
+    /// Stores the next steps of a column of the right factor, as many as a vector has values; the second vector is ignored
+    /// when the step is 1.
+    ///
+    /// # Safety
+    /// Needs the instructions of this set.
+    unsafe fn steps(first: Vector, second: Vector) -> Bits;
 
     /// Adds one step of `ROWS` rows by `VECTORS` vectors of products.
     ///

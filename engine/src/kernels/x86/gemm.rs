@@ -9,11 +9,9 @@ use rayon::prelude::*;
 
 use super::factor::Factor;
 use super::lanes::{self, LANES, TILE_ROWS};
-use super::pack::{Left, Right, TILE_COLUMNS, fetch};
+use super::pack::{COLUMNS_AT_ONCE, Left, Right, TILE_COLUMNS, fetch};
 use super::place::Place;
 
-/// Columns of the right factor that stay in the second cache: at most 512 KiB with [`Factor::STEPS_AT_ONCE`].
-const COLUMNS_AT_ONCE: usize = 16 * TILE_COLUMNS;
 /// Rows of the left factor that stay in the second cache: at most 192 KiB with [`Factor::STEPS_AT_ONCE`].
 const ROWS_AT_ONCE: usize = 16 * TILE_ROWS;
 

@@ -1,18 +1,15 @@
 //! `y = x Wᵀ + b` over rows.
 
-use super::bridge::{Operation, Values};
+use super::bridge::{Numbers, Operation, Values};
 use super::factor::Factor;
 use super::gemm::{multiply, multiply_with_bias};
-use super::pack::{Right, left_columns, left_rows, turned};
+use super::pack::{Right, left_columns, left_rows};
 use super::place::written;
 use crate::kernels::count_products;
 
-/// Inputs: `x` `[.., in]`, `W` `[out, in]`, `b` `[out]` or a scalar for none.
+/// Inputs: `x` `[.., in]`, `W` `[out, in]`, in half precision if it is to stay as it is, `b` `[out]` or a scalar for none.
 #[derive(Debug)]
 pub(in crate::kernels) struct Linear<F: Factor>(pub(in crate::kernels) std::marker::PhantomData<F>);
-
-/// From so many rows on, turning the weights costs less than turning what they make.
-const MANY_ROWS: usize = 200;
 
 impl<F: Factor> Linear<F> {
     vectorised! {
@@ -21,22 +18,8 @@ impl<F: Factor> Linear<F> {
             let rows = x.data.len() / inputs;
             count_products(rows * inputs * outputs);
             let bias = Some(bias.data).filter(|bias| bias.len() == outputs);
-            if F::as_left(x.data).is_some() && rows < MANY_ROWS {
-                let left = left_rows::<F>(weight.data, outputs, inputs, inputs);
-                let right = columns(x.data, inputs);
-                // SAFETY: a product writes all its values.
-                let columns = unsafe {
-                    written(outputs * rows, |columns| {
-                        multiply::<F>(left.left(), right, columns, rows, rows);
-                    })
-                };
-                // The bias comes last, as below: a row is the same to the bit in any company.
-                return turned(&columns, outputs, rows, |out, value| {
-                    bias.map_or(value, |bias| value + bias[out])
-                });
-            }
             let left = left_rows::<F>(x.data, rows, inputs, inputs);
-            let right = columns(weight.data, inputs);
+            let right = columns(weight.numbers(), inputs);
             // SAFETY: a product writes all its values.
             unsafe {
                 written(rows * outputs, |y| match bias {
@@ -63,7 +46,7 @@ impl<F: Factor> Linear<F> {
                 count_products(rows * inputs * outputs);
                 let left = left_rows::<F>(gradient, rows, outputs, outputs);
                 let right = Right::Rows {
-                    values: weight.data,
+                    values: weight.numbers(),
                     k: outputs,
                     stride: inputs,
                 };
@@ -80,7 +63,7 @@ impl<F: Factor> Linear<F> {
                 count_products(rows * inputs * outputs);
                 let left = left_columns::<F>(gradient, rows, outputs, outputs);
                 let right = Right::Rows {
-                    values: x.data,
+                    values: Numbers::Single(x.data),
                     k: rows,
                     stride: inputs,
                 };
@@ -106,7 +89,7 @@ impl<F: Factor> Linear<F> {
 }
 
 /// Rows of `k` values as the columns of a right factor.
-fn columns<F: Factor>(values: &[f32], k: usize) -> Right<'_, F> {
+fn columns<F: Factor>(values: Numbers<'_>, k: usize) -> Right<'_, F> {
     Right::Columns {
         values,
         k,

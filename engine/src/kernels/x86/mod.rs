@@ -15,6 +15,8 @@ macro_rules! instruction_set {
             use super::{bridge, math};
             #[path = "../attention.rs"]
             pub(in crate::kernels) mod attention;
+            #[path = "../columns.rs"]
+            mod columns;
             #[path = "../conv.rs"]
             pub(in crate::kernels) mod conv;
             #[path = "../factor.rs"]
@@ -75,7 +77,7 @@ instruction_set! {
 
 instruction_set! {
     /// AVX2.
-    narrow, "avx2,fma", whole
+    narrow, "avx2,f16c,fma", whole
 }
 
 /// A set of instructions.
@@ -97,7 +99,11 @@ fn has(set: Set) -> bool {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("fma")
         }
-        Set::Narrow => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        Set::Narrow => {
+            is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("f16c")
+                && is_x86_feature_detected!("fma")
+        }
     }
 }
 

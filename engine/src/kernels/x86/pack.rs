@@ -2,17 +2,19 @@
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::borrow::Cow;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use rayon::prelude::*;
+use half::f16;
 
+use super::bridge::Numbers;
+use super::columns::pack_columns;
 use super::factor::Factor;
-use super::lanes::{BLOCK, LANES, turn_block};
-use super::place::written;
+use super::lanes::{self, BLOCK, LANES};
 
 /// Columns of one tile: two vectors.
 pub(super) const TILE_COLUMNS: usize = 2 * LANES;
+/// Columns of the right factor that stay in the second cache: at most 512 KiB with [`Factor::STEPS_AT_ONCE`].
+pub(super) const COLUMNS_AT_ONCE: usize = 16 * TILE_COLUMNS;
 
 /// Left factor: row `i` starts at `rows[i]`, its values follow.
 #[derive(Clone, Copy)]
@@ -31,13 +33,13 @@ pub(in crate::kernels) enum Right<'a, F: Factor> {
     },
     /// Rows `[k, n]`, `stride` apart.
     Rows {
-        values: &'a [f32],
+        values: Numbers<'a>,
         k: usize,
         stride: usize,
     },
     /// Columns `[n, k]`, `stride` apart.
     Columns {
-        values: &'a [f32],
+        values: Numbers<'a>,
         k: usize,
         stride: usize,
     },
@@ -56,7 +58,14 @@ impl<F: Factor> Right<'_, F> {
     pub(super) fn fetch(&self, step: usize, column: usize) {
         if let Self::Columns { values, stride, .. } = self {
             let from = column * stride + step * F::STEP;
-            fetch(values.as_ptr().wrapping_add(from), F::STEPS_AT_ONCE * F::STEP);
+            match values {
+                Numbers::Single(values) => {
+                    fetch(values.as_ptr().wrapping_add(from), F::STEPS_AT_ONCE * F::STEP);
+                }
+                Numbers::Half(values) => {
+                    fetch(values.as_ptr().wrapping_add(from), F::STEPS_AT_ONCE * F::STEP);
+                }
+            }
         }
     }
 
@@ -88,13 +97,28 @@ impl<F: Factor> Right<'_, F> {
                     }
                 }
                 Self::Rows { values, k, stride } => {
+                    let mut wide = [[0.0; COLUMNS_AT_ONCE]; 2];
+                    let [wide_a, wide_b] = &mut wide;
                     for (place, step) in steps.enumerate() {
                         let row = |at: usize| {
                             let start = at * stride + columns.start;
-                            &values[start..start + columns.len()]
+                            start..start + columns.len()
                         };
-                        let first = row(step * F::STEP);
-                        let second = (F::STEP == 2 && 2 * step + 1 < k).then(|| row(2 * step + 1));
+                        let second = F::STEP == 2 && 2 * step + 1 < k;
+                        let (first, second) = match values {
+                            Numbers::Single(values) => (
+                                &values[row(step * F::STEP)],
+                                second.then(|| &values[row(2 * step + 1)]),
+                            ),
+                            Numbers::Half(values) => {
+                                let (a, b) = (&mut wide_a[..columns.len()], &mut wide_b[..columns.len()]);
+                                lanes::widen(&values[row(step * F::STEP)], a);
+                                if second {
+                                    lanes::widen(&values[row(2 * step + 1)], b);
+                                }
+                                (&*a, second.then_some(&*b))
+                            }
+                        };
                         for tile in 0..columns.len().div_ceil(TILE_COLUMNS) {
                             let part =
                                 tile * TILE_COLUMNS..columns.len().min((tile + 1) * TILE_COLUMNS);
@@ -114,32 +138,15 @@ impl<F: Factor> Right<'_, F> {
                     }
                 }
                 Self::Columns { values, k, stride } => {
-                    for first in (0..columns.len()).step_by(BLOCK) {
-                        let count = BLOCK.min(columns.len() - first);
-                        let to = first / TILE_COLUMNS * panel + first % TILE_COLUMNS;
-                        for (place, step) in steps.clone().step_by(BLOCK).enumerate() {
-                            let mut block = [[F::Right::default(); BLOCK]; BLOCK];
-                            let places = step * F::STEP..k.min((step + BLOCK) * F::STEP);
-                            for (column, block) in block.iter_mut().take(count).enumerate() {
-                                let from = (columns.start + first + column) * stride;
-                                let from = &values[from + places.start..from + places.end];
-                                if from.len() == BLOCK * F::STEP {
-                                    // A whole block is a move, without a call.
-                                    for (at, to) in block.iter_mut().enumerate() {
-                                        let at = at * F::STEP;
-                                        *to = F::right(from[at], from[at + F::STEP - 1]);
-                                    }
-                                } else {
-                                    for (to, from) in block.iter_mut().zip(from.chunks(F::STEP)) {
-                                        let second = from.get(1).copied().unwrap_or(0.0);
-                                        *to = F::right(from[0], second);
-                                    }
-                                }
-                            }
-                            for (step, row) in turn_block(block).iter().enumerate() {
-                                let to = to + (place * BLOCK + step) * TILE_COLUMNS;
-                                packed[to..to + BLOCK].copy_from_slice(row);
-                            }
+                    let start = columns.start * stride + steps.start * F::STEP;
+                    let length = k.min(steps.end * F::STEP) - steps.start * F::STEP;
+                    let count = columns.len();
+                    match values {
+                        Numbers::Single(values) => {
+                            pack_columns::<F, f32>(&values[start..], stride, length, count, panel, packed);
+                        }
+                        Numbers::Half(values) => {
+                            pack_columns::<F, f16>(&values[start..], stride, length, count, panel, packed);
                         }
                     }
                 }
@@ -234,43 +241,6 @@ pub(in crate::kernels) fn left_columns<F: Factor>(
 /// Chunks of so many values that one thread takes at once, so that sharing pays.
 pub(super) const fn at_least(values: usize) -> usize {
     (1_usize << 15).div_ceil(values)
-}
-
-vectorised! {
-    /// Rows `[m, n]` as columns `[n, m]`, each value through `change` with its row.
-    #[inline]
-    pub(in crate::kernels) fn turned(
-        values: &[f32],
-        m: usize,
-        n: usize,
-        change: impl Fn(usize, f32) -> f32 + Sync,
-    ) -> Vec<f32> {
-        let turn = |(place, turned): (usize, &mut [MaybeUninit<f32>])| {
-            let mut block = [[0.0; BLOCK]; BLOCK];
-            let columns = turned.len() / m;
-            for first_row in (0..m).step_by(BLOCK) {
-                let rows = first_row..(first_row + BLOCK).min(m);
-                for (row, block) in rows.clone().zip(&mut block) {
-                    let from = &values[row * n + place * BLOCK..][..columns];
-                    for (to, from) in block.iter_mut().zip(from) {
-                        *to = change(row, *from);
-                    }
-                }
-                for (turned, block) in turned.chunks_exact_mut(m).zip(turn_block(block)) {
-                    turned[rows.clone()].write_copy_of_slice(&block[..rows.len()]);
-                }
-            }
-        };
-        let all = |turned: &mut [MaybeUninit<f32>]| {
-            turned
-                .par_chunks_mut(BLOCK * m.max(1))
-                .enumerate()
-                .with_min_len(at_least(BLOCK * m.max(1)))
-                .for_each(turn);
-        };
-        // SAFETY: every part takes all rows of its columns.
-        unsafe { written(m * n, all) }
-    }
 }
 
 /// Asks for `count` values that will be read soon.

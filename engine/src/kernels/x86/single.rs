@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::factor::{Factor, Kept};
-use super::lanes::{self, LANES, Vector};
+use super::lanes::{self, Bits, LANES, Vector};
 
 /// Factors as they are.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,13 @@ impl Factor for Single {
     #[inline(always)]
     fn right(first: f32, _second: f32) -> f32 {
         first
+    }
+
+    vectorised! {
+        #[inline]
+        unsafe fn steps(first: Vector, _second: Vector) -> Bits {
+            lanes::bits(first)
+        }
     }
 
     vectorised! {

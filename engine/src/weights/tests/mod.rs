@@ -3,6 +3,7 @@
 mod damaged;
 mod folder;
 mod golden;
+mod mapped;
 mod pickles;
 mod round_trip;
 mod strict;

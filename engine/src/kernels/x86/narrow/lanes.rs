@@ -1,14 +1,18 @@
 //! Vectors of eight values.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_castps_pd, _mm256_castpd_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    __m256, __m256i, _mm_loadu_si128, _mm256_cvtph_ps, _mm256_castps_pd, _mm256_castpd_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_permute2f128_ps,
     _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps,
     _mm256_unpacklo_pd, _mm256_unpacklo_ps,
 };
 
+use half::f16;
+
 /// A vector.
 pub(super) type Vector = __m256;
+/// As many 32-bit values of any kind.
+pub(super) type Bits = __m256;
 /// Values of a vector.
 pub(super) const LANES: usize = 8;
 /// Rows of one tile: with two vectors each, 12 of 16 registers.
@@ -94,12 +98,64 @@ vectorised! {
 }
 
 vectorised! {
+    /// As [`load`], from values in half precision.
+    ///
+    /// # Safety
+    /// A whole vector must lie there.
+    #[inline]
+    pub(super) unsafe fn load_half(from: *const f16) -> Vector {
+        // SAFETY: promised by the caller.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+}
+
+vectorised! {
+    #[inline]
+    pub(super) fn bits(vector: Vector) -> Bits {
+        vector
+    }
+}
+
+vectorised! {
+    #[inline]
+    pub(super) fn no_bits() -> Bits {
+        _mm256_setzero_ps()
+    }
+}
+
+vectorised! {
+    /// # Safety
+    /// There must be room for all of them.
+    #[inline]
+    pub(super) unsafe fn store_bits<T: Copy>(to: *mut T, bits: Bits) {
+        const { assert!(size_of::<T>() == 4) };
+        // SAFETY: promised by the caller.
+        unsafe { _mm256_storeu_ps(to.cast(), bits) }
+    }
+}
+
+vectorised! {
+    /// Half precision as f32; `to` is as long as `from`.
+    #[inline]
+    pub(super) fn widen(from: &[f16], to: &mut [f32]) {
+        let (from, rest) = from.as_chunks::<LANES>();
+        let (to, to_rest) = to.as_chunks_mut::<LANES>();
+        for (from, to) in from.iter().zip(to) {
+            // SAFETY: both have as many values as a vector.
+            unsafe {
+                _mm256_storeu_ps(to.as_mut_ptr(), load_half(from.as_ptr()));
+            }
+        }
+        for (from, to) in rest.iter().zip(to_rest) {
+            *to = from.to_f32();
+        }
+    }
+}
+
+vectorised! {
     /// An 8×8 block of 32-bit values with its axes exchanged.
     #[inline]
-    pub(super) fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
-        const { assert!(size_of::<T>() == 4) };
-        // SAFETY: any 32 bytes are a vector, and the other way round; sizes are equal.
-        let rows: [__m256; BLOCK] = unsafe { std::mem::transmute_copy(&block) };
+    pub(super) fn turn(rows: [Bits; BLOCK]) -> [Bits; BLOCK] {
         // Pairs of rows, then fours: vector 4g + c holds columns c and 4 + c of rows 4g to 4g + 3.
         let mut pairs = rows;
         for at in (0..BLOCK).step_by(2) {
@@ -119,7 +175,16 @@ vectorised! {
             turned[c] = _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]);
             turned[4 + c] = _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]);
         }
-        // SAFETY: as above.
-        unsafe { std::mem::transmute_copy(&turned) }
+        turned
+    }
+}
+
+vectorised! {
+    /// See [`turn`].
+    #[inline]
+    pub(super) fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
+        const { assert!(size_of::<[T; BLOCK]>() == size_of::<Bits>()) };
+        // SAFETY: sizes are equal, and any bits are both.
+        unsafe { std::mem::transmute_copy(&turn(std::mem::transmute_copy(&block))) }
     }
 }

@@ -1,10 +1,12 @@
 //! Factors rounded to bf16, two neighbours multiplied at once.
 
-use std::arch::x86_64::{__m512bh, __m512i, _mm512_loadu_epi32, _mm512_set1_epi32};
+use std::arch::x86_64::{
+    __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_epi32, _mm512_set1_epi32,
+};
 use std::cell::Cell;
 
 use super::factor::{Factor, Kept};
-use super::lanes::{LANES, Vector};
+use super::lanes::{Bits, LANES, Vector};
 
 /// Factors rounded to bf16; sums stay in f32.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,14 @@ impl Factor for Half {
     #[inline(always)]
     fn right(first: f32, second: f32) -> u32 {
         u32::from(bf16(first)) | u32::from(bf16(second)) << 16
+    }
+
+    vectorised! {
+        #[inline]
+        unsafe fn steps(first: Vector, second: Vector) -> Bits {
+            // SAFETY: plain reinterpretation of 512 bits; a pair of neighbours is one of 32.
+            unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(second, first)) }
+        }
     }
 
     vectorised! {

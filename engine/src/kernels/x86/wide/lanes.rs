@@ -1,13 +1,17 @@
 //! Vectors of sixteen values.
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_i32x4,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512i, __mmask16, _mm256_loadu_si256, _mm512_castps_si512, _mm512_cvtph_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
+
+use half::f16;
 
 /// A vector.
 pub(super) type Vector = __m512;
+/// As many 32-bit values of any kind.
+pub(super) type Bits = __m512i;
 /// Values of a vector.
 pub(super) const LANES: usize = 16;
 /// Rows of one tile: with two vectors each, 24 of 32 registers.
@@ -75,12 +79,64 @@ vectorised! {
 }
 
 vectorised! {
+    /// As [`load`], from values in half precision.
+    ///
+    /// # Safety
+    /// A whole vector must lie there.
+    #[inline]
+    pub(super) unsafe fn load_half(from: *const f16) -> Vector {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+}
+
+vectorised! {
+    #[inline]
+    pub(super) fn bits(vector: Vector) -> Bits {
+        _mm512_castps_si512(vector)
+    }
+}
+
+vectorised! {
+    #[inline]
+    pub(super) fn no_bits() -> Bits {
+        _mm512_setzero_si512()
+    }
+}
+
+vectorised! {
+    /// # Safety
+    /// There must be room for all of them.
+    #[inline]
+    pub(super) unsafe fn store_bits<T: Copy>(to: *mut T, bits: Bits) {
+        const { assert!(size_of::<T>() == 4) };
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_storeu_si512(to.cast(), bits) }
+    }
+}
+
+vectorised! {
+    /// Half precision as f32; `to` is as long as `from`.
+    #[inline]
+    pub(super) fn widen(from: &[f16], to: &mut [f32]) {
+        let (from, rest) = from.as_chunks::<LANES>();
+        let (to, to_rest) = to.as_chunks_mut::<LANES>();
+        for (from, to) in from.iter().zip(to) {
+            // SAFETY: both have as many values as a vector.
+            unsafe {
+                _mm512_storeu_ps(to.as_mut_ptr(), load_half(from.as_ptr()));
+            }
+        }
+        for (from, to) in rest.iter().zip(to_rest) {
+            *to = from.to_f32();
+        }
+    }
+}
+
+vectorised! {
     /// A 16×16 block of 32-bit values with its axes exchanged.
     #[inline]
-    pub(super) fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
-        const { assert!(size_of::<T>() == 4) };
-        // SAFETY: any 64 bytes are a vector, and the other way round; sizes are equal.
-        let rows: [__m512i; BLOCK] = unsafe { std::mem::transmute_copy(&block) };
+    pub(super) fn turn(rows: [Bits; BLOCK]) -> [Bits; BLOCK] {
         // Pairs of rows, then fours: vector 4g + c holds columns c, 4 + c, 8 + c and 12 + c of rows 4g to 4g + 3.
         let mut pairs = rows;
         for at in (0..BLOCK).step_by(2) {
@@ -106,7 +162,16 @@ vectorised! {
             turned[8 + c] = _mm512_shuffle_i32x4::<0xDD>(even, even_below);
             turned[12 + c] = _mm512_shuffle_i32x4::<0xDD>(odd, odd_below);
         }
-        // SAFETY: as above.
-        unsafe { std::mem::transmute_copy(&turned) }
+        turned
+    }
+}
+
+vectorised! {
+    /// See [`turn`].
+    #[inline]
+    pub(super) fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
+        const { assert!(size_of::<[T; BLOCK]>() == size_of::<Bits>()) };
+        // SAFETY: sizes are equal, and any bits are both.
+        unsafe { std::mem::transmute_copy(&turn(std::mem::transmute_copy(&block))) }
     }
 }
