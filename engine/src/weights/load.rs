@@ -57,14 +57,18 @@ pub fn load_as<N: Network + ?Sized>(
                 })
             })
         };
-        // Weights that learn are changed; those that do not can stay where they lie.
-        if is_processor
-            && !device.is_autodiff()
+        // Weights that learn are changed; those that do not can stay or come from where they lie.
+        if !device.is_autodiff()
             && let WeightMut::D2(matrix) = &mut slot.weight
             && let Some(values) = file.mapped(file_name, storage)
         {
             check(values.len(), values.not_finite())?;
-            **matrix = values.into_matrix([slot.shape[0], slot.shape[1]]);
+            let place = if slot.on_host {
+                &Device::flex()
+            } else {
+                device
+            };
+            **matrix = values.into_matrix([slot.shape[0], slot.shape[1]], place);
             return Ok(());
         }
         let values = file.read(file_name, storage == Storage::Half)?;

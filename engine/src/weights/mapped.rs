@@ -2,7 +2,7 @@
 //!
 //! On the processor a network can read its matrices from the file as the system has it in memory: loading is then looking
 //! through the file once, no memory is taken beside the system's own, and what the system needs more urgently it takes
-//! back and reads again. A file that is replaced by renaming, as this program and downloaders do, stays as it was for
+//! back and reads again. To a graphics device they go from there, without a copy between. A file that is replaced by renaming, as this program and downloaders do, stays as it was for
 //! those who use it. One that is cut short in place meanwhile ends the program, as it would end any that maps files.
 
 use std::fs::File;
@@ -74,14 +74,14 @@ impl Mapped {
         }
     }
 
-    /// A matrix of them on the processor.
-    pub(super) fn into_matrix(self, shape: [usize; 2]) -> Tensor<2> {
+    /// A matrix of them on `device`; on the processor it stays where it lies.
+    pub(super) fn into_matrix(self, shape: [usize; 2], device: &Device) -> Tensor<2> {
         let dtype = match self.storage {
             Storage::Half => DType::F16,
             _ => DType::F32,
         };
         let bytes = Bytes::from_shared(self.bytes, AllocationProperty::File);
         let data = TensorData::from_bytes(bytes, shape, dtype);
-        Tensor::from_data(data, (&Device::flex(), dtype))
+        Tensor::from_data(data, (device, dtype))
     }
 }

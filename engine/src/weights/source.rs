@@ -204,8 +204,8 @@ impl WeightFile {
         self.read_f32(name).map(Values::Single)
     }
 
-    /// The values of the tensor called `name` where the file lies, if the processor can use them there and the file has
-    /// them as `storage` keeps them.
+    /// The values of the tensor called `name` where the file lies, if they can be used there and are as `storage` keeps
+    /// them.
     pub(super) fn mapped(&self, name: &str, storage: Storage) -> Option<Mapped> {
         self.container(name)?.mapped(name, storage)
     }
