@@ -169,7 +169,9 @@ fn multiply_into<F: Factor>(
 /// A part lays its rows and its columns side by side, a column at about four times the price of a row.
 fn parts(count: usize, rows: usize, columns: usize) -> [usize; 2] {
     let [row_tiles, column_tiles] = [rows.div_ceil(TILE_ROWS), columns.div_ceil(TILE_COLUMNS)];
-    let down = ((count * rows) as f32 / (4 * columns) as f32).sqrt().round() as usize;
+    let down = ((count * rows) as f32 / (4 * columns) as f32)
+        .sqrt()
+        .round() as usize;
     let across = count.div_ceil(down.clamp(1, count)).min(column_tiles);
     [count.div_ceil(across).min(row_tiles), across]
 }

@@ -60,10 +60,16 @@ impl<F: Factor> Right<'_, F> {
             let from = column * stride + step * F::STEP;
             match values {
                 Numbers::Single(values) => {
-                    fetch(values.as_ptr().wrapping_add(from), F::STEPS_AT_ONCE * F::STEP);
+                    fetch(
+                        values.as_ptr().wrapping_add(from),
+                        F::STEPS_AT_ONCE * F::STEP,
+                    );
                 }
                 Numbers::Half(values) => {
-                    fetch(values.as_ptr().wrapping_add(from), F::STEPS_AT_ONCE * F::STEP);
+                    fetch(
+                        values.as_ptr().wrapping_add(from),
+                        F::STEPS_AT_ONCE * F::STEP,
+                    );
                 }
             }
         }
