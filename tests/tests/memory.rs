@@ -137,14 +137,19 @@ fn what_is_computed_beforehand_is_what_it_takes() {
     let folder = tempfile::tempdir().unwrap();
     write_folder(folder.path(), 4);
     let collection = look_through(folder.path(), STARTER_SCALES, "").unwrap();
-    for (precision, by_block, batch) in [
-        (Precision::Half, false, 8),
-        (Precision::Half, true, 2),
-        (Precision::Half, true, 8),
-        (Precision::Off, false, 2),
-        (Precision::Off, false, 8),
-        (Precision::Off, true, 8),
+    for (precision, by_block, batch, weights) in [
+        (Precision::Half, false, 8, WeightStorage::Single),
+        (Precision::Half, true, 2, WeightStorage::Single),
+        (Precision::Half, true, 8, WeightStorage::Single),
+        (Precision::Off, false, 2, WeightStorage::Single),
+        (Precision::Off, false, 8, WeightStorage::Single),
+        (Precision::Off, true, 8, WeightStorage::Single),
+        (Precision::Half, false, 2, WeightStorage::Half),
     ] {
+        if weights != device.weights {
+            device.weights = weights;
+            bundle = Bundle::open(&starter(), &device).unwrap();
+        }
         let mut config = FinetuneConfig {
             steps: 2,
             batch,
@@ -168,7 +173,8 @@ fn what_is_computed_beforehand_is_what_it_takes() {
                 own_operations: precision != Precision::Off && kernels::available(),
             },
         );
-        let what = format!("teaching {batch} at once, by block: {by_block}, {precision:?}");
+        let what =
+            format!("teaching {batch} at once, by block: {by_block}, {precision:?}, {weights:?}");
         hold(&what, took, &need);
     }
 }
