@@ -95,7 +95,7 @@ pub(super) struct Args {
     /// Where to compute: auto, gpu, gpu:N, cpu, software, or several with + between (gpu:0+gpu:1): each learns a share of every update.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = Place::parse)]
     device: Place,
-    /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), smaller (these in eight bits), eight (the model in eight bits too), or the first of these that fits (auto).
+    /// How the model is kept in memory: single (f32), half, small (keys and values in half precision too), smaller (these in eight bits), eight (the model in eight bits too), or the first of these that fits (auto; half at once where the files are so and the processor multiplies that as it lies).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::weights)]
     weights: WeightStorage,
 }

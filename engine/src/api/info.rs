@@ -20,12 +20,13 @@ pub enum DeviceChoice {
 /// How the weights of the transformer are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WeightStorage {
-    /// In half precision when they would not fit otherwise.
+    /// In half precision when they would not fit otherwise, or when the files are so and the processor multiplies that as it
+    /// lies.
     #[default]
     Auto,
     /// In f32.
     Single,
-    /// Large matrices of transformer and text encoder in half precision, half the memory; they are widened where they are used. The same to the bit
+    /// Large matrices of transformer and text encoder in half precision, half the memory; they are widened where they are used, or as they are multiplied. The same to the bit
     /// for a model that was saved in half precision.
     Half,
     /// As half, with the keys and values of finished scales in half precision too.

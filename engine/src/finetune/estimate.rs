@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::batch::{Prepared, Teacher, learn};
 use super::examples::{Example, Words};
 use super::{FinetuneConfig, tuned_replicas};
-use crate::api::{DeviceKind, EngineError, MemoryNeed, TuneRates, TuneWish, bytes_text};
+use crate::api::{DeviceKind, EngineError, MemoryNeed, Storage, TuneRates, TuneWish, bytes_text};
 use crate::device::OpenDevice;
 use crate::generate::Bundle;
 use crate::memory::{self, Teaching};
@@ -90,8 +90,12 @@ pub fn fit(
         ));
     }
     if !fits(&memory) {
+        let smaller = match bundle.info.keeping.weights {
+            Storage::Single => "half",
+            Storage::Half | Storage::Eight => "eight",
+        };
         notes.push(format!(
-            "This takes about {}, and {there} are free: it may not go well. Close other programs, lower the rank, or start with --weights half.",
+            "This takes about {}, and {there} are free: it may not go well. Close other programs, lower the rank, or start with --weights {smaller}.",
             bytes_text(memory.bytes())
         ));
     }
@@ -108,8 +112,9 @@ pub fn available(bundle: &Bundle, device: &OpenDevice) -> Option<u64> {
     if device.info.kind != DeviceKind::Cpu {
         return device.memory();
     }
-    // The model lies in memory already and counts in what is needed.
+    // The model lies in memory already and counts in what is needed; what of it lies in mapped files counts as free.
     let loaded = memory::loaded(&bundle.sizes(), bundle.info.keeping);
+    let loaded = loaded.min(memory::held_by_process());
     let there = memory::free_on_host().map(|free| free + loaded);
     there.map(|there| there.min(device.most_memory.unwrap_or(u64::MAX)))
 }

@@ -2,8 +2,11 @@
 //!
 //! On the processor a network can read its matrices from the file as the system has it in memory: loading is then looking
 //! through the file once, no memory is taken beside the system's own, and what the system needs more urgently it takes
-//! back and reads again. To a graphics device they go from there, without a copy between. A file that is replaced by renaming, as this program and downloaders do, stays as it was for
-//! those who use it. One that is cut short in place meanwhile ends the program, as it would end any that maps files.
+//! back and reads again. To a graphics device they go from there, without a copy of ours between.
+//!
+//! A file that is replaced by renaming, as this program and downloaders do, stays as it was for those who use it. One that
+//! is written over in place changes the weights that are in use, and one that is shortened, as copying over it does first,
+//! ends the program, as it would end any that maps files.
 
 use std::fs::File;
 
@@ -23,8 +26,8 @@ pub(super) fn map(file: &File, length: u64) -> Option<bytes::Bytes> {
     if !can_be {
         return None;
     }
-    // SAFETY: the mapping is private and only read, and any bits are numbers; the module's documentation says what
-    // others can do to the file.
+    // SAFETY: the mapping is only read, and any bits are numbers, so what others write shows as other numbers; the
+    // module's documentation says what else they can do.
     #[expect(unsafe_code, reason = "others could change the file")]
     let map = unsafe { memmap2::Mmap::map(file) }.ok()?;
     #[cfg(unix)]
@@ -42,16 +45,22 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    /// `bytes` of `kind`, if they are aligned and as `storage` keeps them.
-    pub(super) fn new(bytes: bytes::Bytes, kind: NumberType, storage: Storage) -> Option<Self> {
-        let fits = match (kind, storage) {
-            (NumberType::F16, Storage::Half) => bytemuck::try_cast_slice::<u8, f16>(&bytes).is_ok(),
-            (NumberType::F32, Storage::Single) => {
-                bytemuck::try_cast_slice::<u8, f32>(&bytes).is_ok()
-            }
-            _ => false,
+    /// Whether values of `kind` are as `storage` keeps them.
+    pub(super) fn fits(kind: NumberType, storage: Storage) -> bool {
+        matches!(
+            (kind, storage),
+            (NumberType::F16, Storage::Half) | (NumberType::F32, Storage::Single)
+        )
+    }
+
+    /// `bytes` as `storage` keeps them, if they are aligned.
+    pub(super) fn new(bytes: bytes::Bytes, storage: Storage) -> Option<Self> {
+        let is_aligned = match storage {
+            Storage::Half => bytemuck::try_cast_slice::<u8, f16>(&bytes).is_ok(),
+            Storage::Single => bytemuck::try_cast_slice::<u8, f32>(&bytes).is_ok(),
+            Storage::Eight => false,
         };
-        fits.then_some(Self { bytes, storage })
+        is_aligned.then_some(Self { bytes, storage })
     }
 
     /// Where the first value is that is no finite number.

@@ -117,13 +117,16 @@ impl Container for SafetensorsFile {
 
     fn mapped(&self, name: &str, storage: Storage) -> Option<Mapped> {
         let (head, &start) = self.heads.get(name).zip(self.starts.get(name))?;
+        if !Mapped::fits(head.kind, storage) {
+            return None;
+        }
         let map = self
             .map
             .get_or_init(|| mapped::map(&self.file, self.length));
         let bytes = head.shape.iter().product::<usize>() * head.kind.size()?;
         let start = usize::try_from(start).ok()?;
         let map = map.as_ref().filter(|map| start + bytes <= map.len())?;
-        Mapped::new(map.slice(start..start + bytes), head.kind, storage)
+        Mapped::new(map.slice(start..start + bytes), storage)
     }
 }
 

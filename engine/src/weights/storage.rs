@@ -1,4 +1,4 @@
-//! Values that are kept in less than f32, and widened where they are used.
+//! Values that are kept in less than f32, and widened where they are used or as they are multiplied.
 
 use burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use burn::tensor::{DType, Device, Tensor, TensorData};

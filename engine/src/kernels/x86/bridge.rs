@@ -22,9 +22,14 @@ pub(in crate::kernels) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// Whether they are in f32.
+    pub(in crate::kernels) const fn are_single(&self) -> bool {
+        self.halves.is_empty()
+    }
+
     /// The values, however they are kept.
     pub(in crate::kernels) fn numbers(&self) -> Numbers<'a> {
-        if self.halves.is_empty() {
+        if self.are_single() {
             Numbers::Single(self.data)
         } else {
             Numbers::Half(self.halves)

@@ -166,12 +166,11 @@ fn multiply_into<F: Factor>(
 
 /// How many parts down and across a product of so many rows and columns has when it has about `count`.
 ///
-/// A part lays its rows and its columns side by side, a column at about four times the price of a row.
+/// A part lays its rows and its columns side by side, which costs about the same for either: the nearer to a square it
+/// is, the better.
 fn parts(count: usize, rows: usize, columns: usize) -> [usize; 2] {
     let [row_tiles, column_tiles] = [rows.div_ceil(TILE_ROWS), columns.div_ceil(TILE_COLUMNS)];
-    let down = ((count * rows) as f32 / (4 * columns) as f32)
-        .sqrt()
-        .round() as usize;
+    let down = ((count * rows) as f32 / columns as f32).sqrt().round() as usize;
     let across = count.div_ceil(down.clamp(1, count)).min(column_tiles);
     [count.div_ceil(across).min(row_tiles), across]
 }

@@ -16,6 +16,7 @@ impl<F: Factor> Linear<F> {
         fn run(&self, [x, weight, bias]: [Values<'_>; 3]) -> Vec<f32> {
             let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
             let rows = x.data.len() / inputs;
+            assert!(x.are_single() && bias.are_single(), "only weights may be halved");
             count_products(rows * inputs * outputs);
             let bias = Some(bias.data).filter(|bias| bias.len() == outputs);
             let left = left_rows::<F>(x.data, rows, inputs, inputs);
