@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::factor::Factor;
-use super::lanes::{self, BLOCK, LANES, Vector};
+use super::lanes::{self, BLOCK, Bits, LANES, Vector};
 use super::pack::{TILE_COLUMNS, fetch};
 
 /// A value as it lies in memory.
@@ -127,9 +127,35 @@ impl<S: Source> Block<'_, S> {
                     *to = F::right(from[0].wide(), second);
                 }
             }
-            for (step, row) in lanes::turn_block(block).iter().enumerate() {
+            for (step, row) in turn_block(block).iter().enumerate() {
                 packed[step * TILE_COLUMNS..][..BLOCK].copy_from_slice(row);
             }
+        }
+    }
+}
+
+vectorised! {
+    /// A block of 32-bit values with its axes exchanged.
+    #[inline]
+    fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
+        const { assert!(size_of::<[T; BLOCK]>() == size_of::<Bits>()) };
+        // SAFETY: sizes are equal, and any bits are both.
+        unsafe { std::mem::transmute_copy(&lanes::turn(std::mem::transmute_copy(&block))) }
+    }
+}
+
+vectorised! {
+    /// Half precision as f32; `to` is as long as `from`.
+    #[inline]
+    pub(super) fn widen(from: &[f16], to: &mut [f32]) {
+        let (from, rest) = from.as_chunks::<LANES>();
+        let (to, to_rest) = to.as_chunks_mut::<LANES>();
+        for (from, to) in from.iter().zip(to) {
+            // SAFETY: both have as many values as a vector.
+            unsafe { lanes::store_first(LANES, to.as_mut_ptr(), lanes::load_half(from.as_ptr())) };
+        }
+        for (from, to) in rest.iter().zip(to_rest) {
+            *to = from.to_f32();
         }
     }
 }

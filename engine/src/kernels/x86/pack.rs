@@ -7,9 +7,9 @@ use std::ops::Range;
 use half::f16;
 
 use super::bridge::Numbers;
-use super::columns::pack_columns;
+use super::columns::{pack_columns, widen};
 use super::factor::Factor;
-use super::lanes::{self, BLOCK, LANES};
+use super::lanes::{BLOCK, LANES};
 
 /// Columns of one tile: two vectors.
 pub(super) const TILE_COLUMNS: usize = 2 * LANES;
@@ -118,9 +118,9 @@ impl<F: Factor> Right<'_, F> {
                             ),
                             Numbers::Half(values) => {
                                 let (a, b) = (&mut wide_a[..columns.len()], &mut wide_b[..columns.len()]);
-                                lanes::widen(&values[row(step * F::STEP)], a);
+                                widen(&values[row(step * F::STEP)], a);
                                 if second {
-                                    lanes::widen(&values[row(2 * step + 1)], b);
+                                    widen(&values[row(2 * step + 1)], b);
                                 }
                                 (&*a, second.then_some(&*b))
                             }

@@ -135,24 +135,6 @@ vectorised! {
 }
 
 vectorised! {
-    /// Half precision as f32; `to` is as long as `from`.
-    #[inline]
-    pub(super) fn widen(from: &[f16], to: &mut [f32]) {
-        let (from, rest) = from.as_chunks::<LANES>();
-        let (to, to_rest) = to.as_chunks_mut::<LANES>();
-        for (from, to) in from.iter().zip(to) {
-            // SAFETY: both have as many values as a vector.
-            unsafe {
-                _mm256_storeu_ps(to.as_mut_ptr(), load_half(from.as_ptr()));
-            }
-        }
-        for (from, to) in rest.iter().zip(to_rest) {
-            *to = from.to_f32();
-        }
-    }
-}
-
-vectorised! {
     /// An 8×8 block of 32-bit values with its axes exchanged.
     #[inline]
     pub(super) fn turn(rows: [Bits; BLOCK]) -> [Bits; BLOCK] {
@@ -176,15 +158,5 @@ vectorised! {
             turned[4 + c] = _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]);
         }
         turned
-    }
-}
-
-vectorised! {
-    /// See [`turn`].
-    #[inline]
-    pub(super) fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
-        const { assert!(size_of::<[T; BLOCK]>() == size_of::<Bits>()) };
-        // SAFETY: sizes are equal, and any bits are both.
-        unsafe { std::mem::transmute_copy(&turn(std::mem::transmute_copy(&block))) }
     }
 }

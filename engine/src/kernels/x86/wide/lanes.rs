@@ -3,9 +3,8 @@
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, _mm256_loadu_si256, _mm512_castps_si512, _mm512_cvtph_ps,
     _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use half::f16;
@@ -118,24 +117,6 @@ vectorised! {
 }
 
 vectorised! {
-    /// Half precision as f32; `to` is as long as `from`.
-    #[inline]
-    pub(super) fn widen(from: &[f16], to: &mut [f32]) {
-        let (from, rest) = from.as_chunks::<LANES>();
-        let (to, to_rest) = to.as_chunks_mut::<LANES>();
-        for (from, to) in from.iter().zip(to) {
-            // SAFETY: both have as many values as a vector.
-            unsafe {
-                _mm512_storeu_ps(to.as_mut_ptr(), load_half(from.as_ptr()));
-            }
-        }
-        for (from, to) in rest.iter().zip(to_rest) {
-            *to = from.to_f32();
-        }
-    }
-}
-
-vectorised! {
     /// A 16×16 block of 32-bit values with its axes exchanged.
     #[inline]
     pub(super) fn turn(rows: [Bits; BLOCK]) -> [Bits; BLOCK] {
@@ -165,15 +146,5 @@ vectorised! {
             turned[12 + c] = _mm512_shuffle_i32x4::<0xDD>(odd, odd_below);
         }
         turned
-    }
-}
-
-vectorised! {
-    /// See [`turn`].
-    #[inline]
-    pub(super) fn turn_block<T: Copy>(block: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
-        const { assert!(size_of::<[T; BLOCK]>() == size_of::<Bits>()) };
-        // SAFETY: sizes are equal, and any bits are both.
-        unsafe { std::mem::transmute_copy(&turn(std::mem::transmute_copy(&block))) }
     }
 }
