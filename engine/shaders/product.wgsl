@@ -1,9 +1,10 @@
-// y = x Wᵀ + bias on the matrix units of the device: factors rounded to f16, sums in f32.
+// y = x Wᵀ + bias on the matrix units of the device, and what becomes of it: factors rounded to f16, sums in f32.
 // x is [rows, inputs] and W [outputs, inputs], inputs in fours. A workgroup makes 2 · DOWN · TILE rows of 2 · ACROSS · TILE
 // results, STEP factors at a time, each subgroup a quarter; where there are fewer subgroups, they go round again.
 // x is divided by ROOM while it is in f16, so that it stays finite. All that units do is in uniform control flow.
-// TILE, DOWN, ACROSS, THREADS and the types Left, Right, Sum and Weight are set before this text.
-// Twin: `layers::product_in_f16` in tensor operations.
+// TILE, DOWN, ACROSS, THREADS, the types Left, Right, Sum and Weight, and BIASED, GELU, GATED and ADDED (0 or 1; see finish.wgsl)
+// are set before this text.
+// Twins: `layers::product_in_f16` and `layers::finished` in tensor operations.
 
 enable f16;
 enable wgpu_cooperative_matrix;
@@ -21,14 +22,18 @@ struct Info {
     rows: u32,
     inputs: u32,
     outputs: u32,
-    has_bias: u32,
+    // Rows that share a row of the gate.
+    length: u32,
+    factor: f32,
 }
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> weight: array<vec4<Weight>>;
 @group(0) @binding(2) var<storage, read_write> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<uniform> info: Info;
+@group(0) @binding(3) var<storage, read_write> before: array<f32>;
+@group(0) @binding(4) var<storage, read_write> gate: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<uniform> info: Info;
 
 var<workgroup> of_rows: array<f16, 2u * PART_ROWS * APART>;
 var<workgroup> of_outs: array<f16, 2u * PART_OUTS * APART>;
@@ -43,10 +48,22 @@ fn put(lane: u32, first: u32, end: u32, row: u32, out: u32) {
         let own_out = out + part % 2u * PART_OUTS + i % TILE;
         if own_row < info.rows && own_out < info.outputs {
             var value = pieces[i] * ROOM;
-            if info.has_bias != 0u {
+            if BIASED != 0u {
                 value += bias[own_out];
             }
-            y[own_row * info.outputs + own_out] = value;
+            if GELU != 0u {
+                let inner = value + 0.044715 * value * value * value;
+                value = value / (1.0 + exp(-1.5957691216057308 * inner));
+            }
+            value *= info.factor;
+            if GATED != 0u {
+                value *= gate[own_row / info.length * info.outputs + own_out];
+            }
+            let index = own_row * info.outputs + own_out;
+            if ADDED != 0u {
+                value += before[index];
+            }
+            y[index] = value;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor, activation};
 
-use crate::kernels;
+use crate::kernels::{self, Then};
 use crate::weights::{Init, Network, Slots, widened};
 
 /// A low-rank addition to a linear layer (LoRA, Hu et al., arXiv 2106.09685): `y += scale (x Aᵀ) Bᵀ`.
@@ -31,9 +31,19 @@ pub fn add_low_rank(x: &Tensor<3>, mut y: Tensor<3>, additions: &[LowRank]) -> T
 ///
 /// A weight kept in less than f32 is widened first, or as it is multiplied.
 pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<3> {
+    product_then(x, weight, bias, Then::Nothing)
+}
+
+/// As [`product`], and what becomes of it.
+pub fn product_then(
+    x: Tensor<3>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    then: Then<'_>,
+) -> Tensor<3> {
     let [batch, length, inputs] = x.dims();
     let y = if kernels::is_multiplied_in_f16(&x) {
-        if let Some(y) = on_matrix_units(&x, weight, bias) {
+        if let Some(y) = on_matrix_units(&x, weight, bias, then) {
             return y;
         }
         product_in_f16(x.reshape([batch * length, inputs]), weight)
@@ -43,29 +53,48 @@ pub fn product(x: Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Te
         } else {
             widened(weight.clone(), x.dtype())
         };
-        if let Some(y) = kernels::linear(&x, weight, bias) {
+        if let Some(y) = kernels::linear(&x, weight, bias, then) {
             return y;
+        }
+        if let Some(y) = kernels::linear(&x, weight, bias, Then::Nothing) {
+            return finished(y, None, then);
         }
         x.reshape([batch * length, inputs])
             .matmul(weight.clone().transpose()) // [B*L, out]
     };
+    let y = y.reshape([batch, length, weight.dims()[0]]);
+    finished(y, bias, then)
+}
+
+/// What becomes of a product `y` `[R, L, C]` after its bias `[C]`.
+pub(crate) fn finished(y: Tensor<3>, bias: Option<&Tensor<1>>, then: Then<'_>) -> Tensor<3> {
+    if let Some(y) = kernels::finish(&y, bias, then) {
+        return y;
+    }
     let y = match bias {
         Some(bias) => y + bias.clone().unsqueeze(),
         None => y,
     };
-    y.reshape([batch, length, weight.dims()[0]])
+    match then {
+        Then::Nothing => y,
+        Then::Gelu => gelu_tanh(y),
+        Then::Scaled(factor) => y.mul_scalar(factor),
+        Then::Added(to, None) => to.clone() + y,
+        Then::Added(to, Some(gate)) => gated_sum(to.clone(), y, gate.clone()),
+    }
 }
 
-/// `x Wᵀ + b` where the device has matrix units.
+/// `x Wᵀ + b`, and what becomes of it, where the device has matrix units.
 fn on_matrix_units(
     x: &Tensor<3>,
     weight: &Tensor<2>,
     bias: Option<&Tensor<1>>,
+    then: Then<'_>,
 ) -> Option<Tensor<3>> {
     kernels::matrix_units(&x.device())?;
     match weight.dtype() {
-        DType::F32 | DType::F16 => kernels::product_in_f16(x, weight, bias),
-        _ => kernels::product_in_f16(x, &widened(weight.clone(), DType::F16), bias),
+        DType::F32 | DType::F16 => kernels::product_in_f16(x, weight, bias, then),
+        _ => kernels::product_in_f16(x, &widened(weight.clone(), DType::F16), bias, then),
     }
 }
 
@@ -133,8 +162,16 @@ impl Linear {
 
     /// `[B, L, in]` to `[B, L, out]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.forward_then(x, Then::Nothing)
+    }
+
+    /// As [`Self::forward`], and what becomes of it.
+    pub fn forward_then(&self, x: Tensor<3>, then: Then<'_>) -> Tensor<3> {
+        if self.additions.iter().all(|one| one.scale == 0.0) {
+            return product_then(x, &self.weight, self.bias.as_ref(), then);
+        }
         let y = product(x.clone(), &self.weight, self.bias.as_ref());
-        add_low_rank(&x, y, &self.additions)
+        finished(add_low_rank(&x, y, &self.additions), None, then)
     }
 }
 
@@ -180,7 +217,7 @@ pub fn scaled_norm(
 }
 
 /// `x + gate * branch`: `[R, L, C]`, the gate `[R, 1, C]`.
-pub fn gated_sum(x: Tensor<3>, branch: Tensor<3>, gate: Tensor<3>) -> Tensor<3> {
+fn gated_sum(x: Tensor<3>, branch: Tensor<3>, gate: Tensor<3>) -> Tensor<3> {
     kernels::gated_sum(&x, &branch, &gate).unwrap_or_else(|| x + branch * gate)
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Preset, TEXT_TOKENS};
 use crate::api::{DeviceInfo, EngineError};
 use crate::device::OpenDevice;
-use crate::kernels::{self, Precision, with_precision};
+use crate::kernels::{self, Precision, Then, with_precision};
 use crate::layers;
 use crate::model::{Rope, mix, split_and_turn, split_heads};
 use crate::random::Stream;
@@ -88,6 +88,8 @@ pub fn operations(preset: Preset, open: &OpenDevice) -> Result<OperationsReport,
     let text: Tensor<3> = random([rows, TEXT_TOKENS, 2 * width], 7, device);
     let lens: Arc<[usize]> = vec![TEXT_TOKENS; rows].into();
     let inner: Tensor<3> = random([rows, length, hidden], 8, device);
+    let (narrow, wide): (Tensor<1>, Tensor<1>) =
+        (random([width], 12, device), random([hidden], 13, device));
     let channels = vae_config.base_ch * vae_config.decoder_ch_mult.first().copied().unwrap_or(1);
     let side = 4 * last.w;
     let map: Tensor<4> = random([1, channels, side, side], 9, device);
@@ -131,9 +133,12 @@ pub fn operations(preset: Preset, open: &OpenDevice) -> Result<OperationsReport,
         });
         flat(mixed)
     })?;
-    measure("GELU", &|| flat(layers::gelu_tanh(inner.clone())))?;
-    measure("gated sum", &|| {
-        flat(layers::gated_sum(x.clone(), x.clone(), part.clone()))
+    measure("bias, GELU", &|| {
+        flat(layers::finished(inner.clone(), Some(&wide), Then::Gelu))
+    })?;
+    measure("bias, gated sum", &|| {
+        let then = Then::Added(&x, Some(&part));
+        flat(layers::finished(x.clone(), Some(&narrow), then))
     })?;
     measure("group norm, SiLU", &|| {
         let map = map.clone();

@@ -5,6 +5,8 @@
 //! gradients on a graphics device, or switched off. The caller then goes on with the same formula in
 //! tensor operations, which is the definition. Tests compare the two at odd sizes, values and gradients.
 
+#[cfg(target_arch = "x86_64")]
+mod here;
 #[cfg(test)]
 mod tests;
 mod wgsl;
@@ -81,14 +83,15 @@ pub fn is_multiplied_in_f16<const D: usize>(x: &Tensor<D>) -> bool {
         && device.supports_dtype(DType::F16)
 }
 
-/// `x Wᵀ + b` for `x` `[B, L, in]` and `W` `[out, in]` in f32 or f16, both rounded to f16, on the matrix units of a graphics
-/// device that has them.
+/// `x Wᵀ + b` for `x` `[B, L, in]` and `W` `[out, in]` in f32 or f16, both rounded to f16, and what becomes of it, on the matrix
+/// units of a graphics device that has them.
 pub fn product_in_f16(
     x: &Tensor<3>,
     weight: &Tensor<2>,
     bias: Option<&Tensor<1>>,
+    then: Then<'_>,
 ) -> Option<Tensor<3>> {
-    wgsl::units::product(x, weight, bias)
+    wgsl::units::product(x, weight, bias, then)
 }
 
 /// Whether this build runs shaders of our own on graphics devices.
@@ -147,185 +150,10 @@ impl Sight {
     }
 }
 
-/// The thread's precision where the operations apply to a tensor: one on the processor, in f32 and with values.
-#[cfg(target_arch = "x86_64")]
-fn applies<const D: usize>(x: &Tensor<D>) -> Option<Precision> {
-    let precision = PRECISION.get();
-    let fits = precision != Precision::Off
-        && available()
-        && x.dtype() == DType::F32
-        && !x.dims().contains(&0)
-        && x.device().without_autodiff() == Device::flex();
-    fits.then_some(precision)
-}
-
-/// An operation of the set of instructions that is there, `$factor` being its factor type for the precision.
-#[cfg(target_arch = "x86_64")]
-macro_rules! by_set {
-    ($precision:expr, $set:ident, $factor:ident => $result:expr) => {
-        match (x86::set()?, $precision) {
-            (x86::Set::Wide, Precision::Half | Precision::Rounded) if x86::has_pairs() => {
-                use x86::paired as $set;
-                type $factor = $set::Half;
-                $result
-            }
-            (x86::Set::Wide, _) => {
-                use x86::wide as $set;
-                type $factor = $set::Single;
-                $result
-            }
-            (x86::Set::Narrow, _) => {
-                use x86::narrow as $set;
-                type $factor = $set::Single;
-                $result
-            }
-        }
-    };
-    ($set:ident => $result:expr) => {
-        match x86::set()? {
-            x86::Set::Wide => {
-                use x86::wide as $set;
-                $result
-            }
-            x86::Set::Narrow => {
-                use x86::narrow as $set;
-                $result
-            }
-        }
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-mod here {
-    use super::x86::bridge::apply;
-    use super::{Arc, Precision, Sight, Tensor, applies, x86};
-    use std::marker::PhantomData;
-
-    fn nothing(like: &burn::tensor::Device) -> Tensor<1> {
-        Tensor::zeros([1], like)
-    }
-
-    pub(super) fn linear<const D: usize>(
-        x: &Tensor<D>,
-        weight: &Tensor<2>,
-        bias: Option<&Tensor<1>>,
-    ) -> Option<Tensor<D>> {
-        let device = x.device();
-        let precision = applies(x)?;
-        let bias = bias.cloned().unwrap_or_else(|| nothing(&device));
-        let (x, weight) = (x.clone(), weight.clone());
-        Some(by_set!(precision, set, F => {
-            apply(x, weight, bias, set::linear::Linear::<F>(PhantomData))
-        }))
-    }
-
-    pub(super) fn conv(
-        x: &Tensor<4>,
-        weight: &Tensor<4>,
-        bias: &Tensor<1>,
-        double: bool,
-    ) -> Option<Tensor<4>> {
-        let precision = applies(x)?;
-        let (x, weight, bias) = (x.clone(), weight.clone(), bias.clone());
-        Some(by_set!(precision, set, F => {
-            apply(x, weight, bias, set::conv::Conv::<F> { double, factor: PhantomData })
-        }))
-    }
-
-    pub(super) fn group_norm_silu(
-        x: &Tensor<4>,
-        groups: usize,
-        scale: &Tensor<1>,
-        shift: &Tensor<1>,
-        epsilon: f32,
-    ) -> Option<Tensor<4>> {
-        applies(x)?;
-        let (x, scale, shift) = (x.clone(), scale.clone(), shift.clone());
-        Some(by_set!(set => {
-            apply(x, scale, shift, set::norm::GroupNormSilu { groups, epsilon })
-        }))
-    }
-
-    pub(super) fn layer_norm(
-        x: &Tensor<3>,
-        scale: &Tensor<3>,
-        shift: &Tensor<3>,
-        plus: f32,
-        epsilon: f32,
-    ) -> Option<Tensor<3>> {
-        applies(x)?;
-        let (x, scale, shift) = (x.clone(), scale.clone(), shift.clone());
-        Some(by_set!(set => {
-            apply(x, scale, shift, set::norm::LayerNorm { epsilon, plus })
-        }))
-    }
-
-    pub(super) fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
-        let device = x.device();
-        applies(x)?;
-        let (x, nothing) = (x.clone(), nothing(&device));
-        let also = nothing.clone();
-        Some(by_set!(set => apply(x, nothing, also, set::pointwise::Gelu)))
-    }
-
-    pub(super) fn gated_sum(
-        x: &Tensor<3>,
-        branch: &Tensor<3>,
-        gate: &Tensor<3>,
-    ) -> Option<Tensor<3>> {
-        applies(x)?;
-        let (x, branch, gate) = (x.clone(), branch.clone(), gate.clone());
-        Some(by_set!(set => apply(x, branch, gate, set::pointwise::GatedSum)))
-    }
-
-    pub(super) fn turn(
-        qkv: &Tensor<3>,
-        lengths: &Tensor<4>,
-        turns: &Arc<[Vec<f32>; 2]>,
-    ) -> Option<Tensor<5>> {
-        let device = qkv.device();
-        applies(qkv)?;
-        let (heads, turns) = (lengths.dims()[1], turns.clone());
-        let (qkv, lengths, nothing) = (qkv.clone(), lengths.clone(), nothing(&device));
-        Some(by_set!(set => apply(qkv, lengths, nothing, set::turn::Turn { heads, turns })))
-    }
-
-    pub(super) fn attend(
-        query: &Tensor<4>,
-        key: &Tensor<4>,
-        value: &Tensor<4>,
-        sights: &Arc<[Sight]>,
-    ) -> Option<Tensor<3>> {
-        let precision = applies(query)?;
-        let (query, key, value, sights) =
-            (query.clone(), key.clone(), value.clone(), sights.clone());
-        Some(by_set!(precision, set, F => {
-            let factor: PhantomData<F> = PhantomData;
-            apply(query, key, value, set::attention::Attend { sights, factor })
-        }))
-    }
-
-    pub(super) fn cross_attention(
-        query: &Tensor<3>,
-        text: &Tensor<3>,
-        heads: usize,
-        lens: &Arc<[usize]>,
-    ) -> Option<Tensor<3>> {
-        let device = query.device();
-        let precision = applies(query)?;
-        let (query, text, lens) = (query.clone(), text.clone(), lens.clone());
-        let nothing = nothing(&device);
-        Some(by_set!(precision, set, F => {
-            let factor: PhantomData<F> = PhantomData;
-            apply(query, text, nothing, set::attention::CrossAttention { heads, lens, factor })
-        }))
-    }
-}
-
 /// Other processors have no operations of their own yet.
 #[cfg(not(target_arch = "x86_64"))]
 mod here {
-    use super::{Arc, Sight, Tensor};
+    use super::{Arc, Sight, Tensor, Then};
 
     macro_rules! none {
         ($($name:ident<$($d:ident),*>($($argument:ty),*) -> $result:ty;)*) => {
@@ -334,7 +162,7 @@ mod here {
     }
 
     none! {
-        linear<D>(&Tensor<D>, &Tensor<2>, Option<&Tensor<1>>) -> Tensor<D>;
+        linear<>(&Tensor<3>, &Tensor<2>, Option<&Tensor<1>>, Then<'_>) -> Tensor<3>;
         conv<>(&Tensor<4>, &Tensor<4>, &Tensor<1>, bool) -> Tensor<4>;
         group_norm_silu<>(&Tensor<4>, usize, &Tensor<1>, &Tensor<1>, f32) -> Tensor<4>;
         layer_norm<>(&Tensor<3>, &Tensor<3>, &Tensor<3>, f32, f32) -> Tensor<3>;
@@ -346,21 +174,56 @@ mod here {
     }
 }
 
+/// What becomes of a product, in the same pass where that is possible.
+#[derive(Clone, Copy, Debug)]
+pub enum Then<'a> {
+    /// It is the result.
+    Nothing,
+    /// GELU in its tanh form.
+    Gelu,
+    /// So many times as much.
+    Scaled(f32),
+    /// Added to this `[R, L, C]`, multiplied by a gate `[R, 1, C]` before if there is one.
+    Added(&'a Tensor<3>, Option<&'a Tensor<3>>),
+}
+
+impl Then<'_> {
+    /// Whether what it takes is shaped for a product of `shape`.
+    fn fits(self, shape: [usize; 3]) -> bool {
+        let [rows, _, width] = shape;
+        match self {
+            Self::Nothing | Self::Gelu | Self::Scaled(_) => true,
+            Self::Added(to, gate) => {
+                let own = |of: &Tensor<3>| of.dims() == [rows, 1, width];
+                to.dims() == shape && gate.is_none_or(own)
+            }
+        }
+    }
+}
+
 /// Whether [`linear`] takes weights in half precision with `x`.
 pub fn takes_half_weights<const D: usize>(x: &Tensor<D>) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return applies(x).is_some();
+    return here::applies(x).is_some();
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
 
-/// `x Wᵀ + b`: `x` `[.., in]`, `weight` `[out, in]`, in half precision if [it may](takes_half_weights), `bias` `[out]`.
-pub fn linear<const D: usize>(
-    x: &Tensor<D>,
+/// `x Wᵀ + b`, and what becomes of it; with gradients only where that is nothing.
+///
+/// `x` `[R, L, in]`, `weight` `[out, in]`, in half precision if [it may](takes_half_weights), `bias` `[out]`.
+pub fn linear(
+    x: &Tensor<3>,
     weight: &Tensor<2>,
     bias: Option<&Tensor<1>>,
-) -> Option<Tensor<D>> {
-    here::linear(x, weight, bias)
+    then: Then<'_>,
+) -> Option<Tensor<3>> {
+    here::linear(x, weight, bias, then)
+}
+
+/// What becomes of a product `y` `[R, L, C]` after its bias `[C]`.
+pub fn finish(y: &Tensor<3>, bias: Option<&Tensor<1>>, then: Then<'_>) -> Option<Tensor<3>> {
+    wgsl::finish(y, bias, then)
 }
 
 /// Square convolution of stride 1 that keeps the size; `double` repeats every value 2×2 before it.

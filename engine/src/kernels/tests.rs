@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData, activation, module, ops::ConvOptions};
 
-use super::{Precision, with_precision};
+use super::{Precision, Then, with_precision};
 use crate::layers;
 use crate::random::Stream;
 
@@ -111,7 +111,7 @@ fn linear_at(rows: usize, inputs: usize, outputs: usize) {
             bias,
         ),
         &|x, weight, bias| {
-            super::linear(x, weight, Some(bias)).unwrap_or_else(|| {
+            super::linear(x, weight, Some(bias), Then::Nothing).unwrap_or_else(|| {
                 let [batch, rows, inputs] = x.dims();
                 let flat = x.clone().reshape([batch * rows, inputs]);
                 let y = flat.matmul(weight.clone().transpose()) + bias.clone().unsqueeze();
@@ -145,7 +145,9 @@ fn weights_in_half_precision() {
                     .without_autodiff()
                     .cast(DType::F16);
                 let weight = half.cast(kept).autodiff();
-                let f = |x: &_, weight: &_, bias: &_| super::linear(x, weight, Some(bias)).unwrap();
+                let f = |x: &_, weight: &_, bias: &_| {
+                    super::linear(x, weight, Some(bias), Then::Nothing).unwrap()
+                };
                 ONLY_NARROW.set(narrow);
                 let found = run(
                     &(random([2, rows, inputs], 1), weight, random([outputs], 3)),
@@ -159,6 +161,45 @@ fn weights_in_half_precision() {
                 found == wanted,
                 "{precision:?}, narrow {narrow}, {rows} {inputs} {outputs}"
             );
+        }
+    }
+}
+
+/// What becomes of a product in the same pass is to the bit what becomes of it afterwards.
+#[test]
+fn what_becomes_of_products() {
+    let plain = |shape: [usize; 3], seed| random(shape, seed).without_autodiff();
+    let ways = [Precision::Single, Precision::Half].map(|way| [(way, false), (way, true)]);
+    for (precision, narrow) in ways.into_iter().flatten() {
+        for (length, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (13, 33, 31), (101, 301, 600)] {
+            let x = plain([2, length, inputs], 1);
+            let weight = random([outputs, inputs], 2).without_autodiff();
+            let own = random([outputs], 3).without_autodiff();
+            let (to, gate) = (plain([2, length, outputs], 4), plain([2, 1, outputs], 5));
+            for bias in [None, Some(&own)] {
+                for then in [
+                    Then::Gelu,
+                    Then::Scaled(0.3),
+                    Then::Added(&to, None),
+                    Then::Added(&to, Some(&gate)),
+                ] {
+                    ONLY_NARROW.set(narrow);
+                    let [found, wanted] = with_precision(precision, || {
+                        let found = super::linear(&x, &weight, bias, then).unwrap();
+                        let product = super::linear(&x, &weight, bias, Then::Nothing).unwrap();
+                        [found, layers::finished(product, None, then)]
+                    });
+                    ONLY_NARROW.set(false);
+                    assert_eq!(found.dims(), wanted.dims());
+                    assert!(
+                        values(&found) == values(&wanted),
+                        "{precision:?}, narrow {narrow}, {length} {inputs} {outputs} {then:?}"
+                    );
+                }
+            }
+            // A gate of another shape is not what it takes.
+            let wrong = plain([2, 2, outputs], 6);
+            assert!(super::linear(&x, &weight, None, Then::Added(&to, Some(&wrong))).is_none());
         }
     }
 }
@@ -255,7 +296,7 @@ fn rows() {
                 random([3, length, width], 2),
                 random([3, 1, width], 3),
             ),
-            &|x, branch, gate| layers::gated_sum(x.clone(), branch.clone(), gate.clone()),
+            &|x, branch, gate| layers::finished(branch.clone(), None, Then::Added(x, Some(gate))),
         );
         compare(
             "gelu",

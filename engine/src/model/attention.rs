@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, activation};
 use super::config::ModelConfig;
 use super::kv_cache::KvCache;
 use super::rope2d::Rope;
-use crate::kernels::{self, Sight};
+use crate::kernels::{self, Sight, Then};
 use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::schedule::ScaleSchedule;
 use crate::weights::{Init, Network, Slots};
@@ -267,9 +267,9 @@ impl SelfAttention {
         })
     }
 
-    /// What the tokens make of `mixed` `[B, L, C]`, the values they have seen.
-    pub(super) fn project(&self, mixed: Tensor<3>) -> Tensor<3> {
-        self.proj.forward(mixed)
+    /// What the tokens make of `mixed` `[B, L, C]`, the values they have seen, and what becomes of it.
+    pub(super) fn project(&self, mixed: Tensor<3>, then: Then<'_>) -> Tensor<3> {
+        self.proj.forward_then(mixed, then)
     }
 
     /// Mixes the tokens `x` `[B, L, C]` with what they may see: `[B, L, C]`, before the projection.

@@ -11,7 +11,8 @@ use super::attention::{Look, SelfAttention, branch_init, plain_init};
 use super::config::ModelConfig;
 use super::rope2d::Rope;
 use super::text_attention::{CrossAttention, TextKv};
-use crate::layers::{Adaptable, Linear, gated_sum, gelu_tanh, scaled_norm};
+use crate::kernels::Then;
+use crate::layers::{Adaptable, Linear, scaled_norm};
 use crate::weights::{Init, Network, Slots};
 
 pub(super) const NORM_EPSILON: f32 = 1e-6;
@@ -127,27 +128,42 @@ impl Block {
         max_elements: usize,
     ) -> Tensor<3> {
         let Ada([mixed_gate, gate, _, scale, _, shift]) = text.ada.clone();
-        let x = gated_sum(x, self.self_attention.project(mixed), mixed_gate);
+        let gated = Then::Added(&x, Some(&mixed_gate));
+        let x = self.self_attention.project(mixed, gated);
         let weight = self.ca_norm_weight.clone().unsqueeze();
         let bias = self.ca_norm_bias.clone().unsqueeze();
         let normed = scaled_norm(&x, &weight, &bias, 0.0, NORM_EPSILON);
-        let x =
-            x + self
-                .cross_attention
-                .forward(normed, text.text_kv, text.bias.clone(), max_elements);
+        let bias = text.bias.clone();
+        let x = self
+            .cross_attention
+            .add_to(&x, normed, text.text_kv, bias, max_elements);
         let modulated = scaled_norm(&x, &scale, &shift, 1.0, NORM_EPSILON);
-        gated_sum(x, self.feed_forward(modulated, max_elements), gate)
+        self.feed_forward(&x, modulated, &gate, max_elements)
     }
 
-    fn feed_forward(&self, x: Tensor<3>, max_elements: usize) -> Tensor<3> {
+    /// What comes out of the network for `modulated`, gated and added to `x`.
+    fn feed_forward(
+        &self,
+        x: &Tensor<3>,
+        modulated: Tensor<3>,
+        gate: &Tensor<3>,
+        max_elements: usize,
+    ) -> Tensor<3> {
         let [rows, length, _] = x.dims();
         let chunk = (max_elements / (rows * self.hidden)).clamp(1, length);
-        let part = |x: Tensor<3>| self.fc2.forward(gelu_tanh(self.fc1.forward(x)));
+        let part = |x: &Tensor<3>, modulated: Tensor<3>| {
+            let inner = self.fc1.forward_then(modulated, Then::Gelu);
+            self.fc2.forward_then(inner, Then::Added(x, Some(gate)))
+        };
         if chunk == length {
-            return part(x);
+            return part(x, modulated);
         }
-        let parts = x.split(chunk, 1).into_iter().map(part).collect();
-        Tensor::cat(parts, 1)
+        let parts = modulated.split(chunk, 1).into_iter().enumerate();
+        let parts = parts.map(|(index, modulated)| {
+            let own = x.clone().narrow(1, index * chunk, modulated.dims()[1]);
+            part(&own, modulated)
+        });
+        Tensor::cat(parts.collect(), 1)
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::attention::{attend, branch_init, join_heads, plain_init, split_heads};
 use super::config::ModelConfig;
 use super::transformer::{spread_lens, spread_rows};
-use crate::kernels;
+use crate::kernels::{self, Then};
 use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::weights::{Init, Network, Slots};
 
@@ -97,18 +97,20 @@ impl CrossAttention {
         }
     }
 
-    /// Mixes tokens `x` `[R, L, C]` with the text; `bias` `[R, 1, 1, T]` hides padding.
-    pub(super) fn forward(
+    /// `x` `[R, L, C]` and what the text adds to it for the tokens `normed`; `bias` `[R, 1, 1, T]` hides padding.
+    pub(super) fn add_to(
         &self,
-        x: Tensor<3>,
+        x: &Tensor<3>,
+        normed: Tensor<3>,
         text: &TextKv,
         bias: Option<Tensor<4>>,
         max_elements: usize,
     ) -> Tensor<3> {
         let scale = 1.0 / ((self.width / self.heads) as f32).sqrt();
-        let query = self.mat_q.forward(x).mul_scalar(scale);
+        let query = self.mat_q.forward_then(normed, Then::Scaled(scale));
+        let added = Then::Added(x, None);
         if let Some(mixed) = kernels::cross_attention(&query, &text.both, self.heads, &text.lens) {
-            return self.proj.forward(mixed);
+            return self.proj.forward_then(mixed, added);
         }
         let query = split_heads(query, self.heads);
         let mixed = attend(
@@ -118,7 +120,7 @@ impl CrossAttention {
             bias,
             max_elements,
         );
-        self.proj.forward(join_heads(mixed))
+        self.proj.forward_then(join_heads(mixed), added)
     }
 }
 

@@ -11,7 +11,8 @@ use super::kv_cache::{KvCache, head_groups};
 use super::rope2d::Rope;
 use super::text_attention::{TextKv, TextPool};
 use crate::api::Storage;
-use crate::layers::{Adaptable, Linear, gelu_tanh, rms_norm, scaled_norm};
+use crate::kernels::Then;
+use crate::layers::{Adaptable, Linear, rms_norm, scaled_norm};
 use crate::schedule::ScaleSchedule;
 use crate::weights::{Init, Network, Slots};
 
@@ -251,7 +252,7 @@ impl Transformer {
         let summary = self.text_pool.forward(normed.clone(), bias.clone());
         let text = self
             .text_out
-            .forward(gelu_tanh(self.text_in.forward(normed)));
+            .forward(self.text_in.forward_then(normed, Then::Gelu));
         let source = activation::silu(summary.clone()).unsqueeze_dim::<3>(1); // [R, 1, C]
         let shared_ada = self
             .shared_ada

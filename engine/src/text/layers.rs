@@ -9,7 +9,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::T5Config;
 use super::position::STARTS;
-use crate::layers::{gelu_tanh, product};
+use crate::kernels::Then;
+use crate::layers::{product, product_then};
 use crate::weights::{Init, Slots};
 
 /// Spread of the first word features; the residual stream of a fresh network has this size.
@@ -152,18 +153,24 @@ impl Block {
     pub(super) fn forward(&self, x: Tensor<3>, bias: Tensor<4>, config: &T5Config) -> Tensor<3> {
         let epsilon = config.layer_norm_epsilon;
         let normed = rms_norm(x.clone(), &self.attention_norm, epsilon);
-        let x = x + self.attend(normed, bias, config);
+        let x = self.attend(&x, normed, bias, config);
         let normed = rms_norm(x.clone(), &self.feed_norm, epsilon);
-        let gated =
-            gelu_tanh(product(normed.clone(), &self.gate, None)) * product(normed, &self.up, None);
-        x + product(gated, &self.down, None)
+        let gate = product_then(normed.clone(), &self.gate, None, Then::Gelu);
+        let gated = gate * product(normed, &self.up, None);
+        product_then(gated, &self.down, None, Then::Added(&x, None))
     }
 
-    /// Attention of every token to all tokens; the scores are not scaled.
-    fn attend(&self, x: Tensor<3>, bias: Tensor<4>, config: &T5Config) -> Tensor<3> {
+    /// `x` and what attention of every token of `normed` to all adds to it; the scores are not scaled.
+    fn attend(
+        &self,
+        x: &Tensor<3>,
+        normed: Tensor<3>,
+        bias: Tensor<4>,
+        config: &T5Config,
+    ) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let heads = |weight: &Tensor<2>| -> Tensor<4> {
-            product(x.clone(), weight, None)
+            product(normed.clone(), weight, None)
                 .reshape([batch, length, config.num_heads, config.d_kv])
                 .swap_dims(1, 2) // [B, N, T, D]
         };
@@ -172,6 +179,6 @@ impl Block {
         let mixed = mixed
             .swap_dims(1, 2)
             .reshape([batch, length, config.inner()]); // [B, T, N*D]
-        product(mixed, &self.out, None)
+        product_then(mixed, &self.out, None, Then::Added(x, None))
     }
 }

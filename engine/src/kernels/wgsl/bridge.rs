@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, DispatchTensor, backend_extension};
 use burn::tensor::{Shape, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
@@ -116,8 +116,6 @@ impl CubeKernel for Shader {
 #[derive(Clone, Debug)]
 pub(in crate::kernels) struct Launches {
     pub(in crate::kernels) shader: Shader,
-    /// How many of the tensors the shader binds; the rest are there because traits take a fixed number.
-    pub(in crate::kernels) inputs: usize,
     /// Shape of the result.
     pub(in crate::kernels) shape: Vec<usize>,
     /// Workgroups and the words of `info`, of every launch.
@@ -127,11 +125,14 @@ pub(in crate::kernels) struct Launches {
 /// Backends that run shaders.
 #[backend_extension(Cube: cfg(not(feature = "fast")))]
 pub(in crate::kernels) trait Shaders: Backend {
+    /// Binds the first `count` of the tensors; the rest are there because traits take a fixed number.
     fn run_shader(
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         c: FloatTensor<Self>,
         d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        count: usize,
         launches: Arc<Launches>,
     ) -> FloatTensor<Self>;
 }
@@ -142,11 +143,13 @@ impl Shaders for CubeBackend {
         b: FloatTensor<Self>,
         c: FloatTensor<Self>,
         d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        count: usize,
         launches: Arc<Launches>,
     ) -> FloatTensor<Self> {
-        let inputs: Vec<CubeTensor> = [a, b, c, d]
+        let inputs: Vec<CubeTensor> = [a, b, c, d, e]
             .into_iter()
-            .take(launches.inputs)
+            .take(count)
             .map(into_contiguous)
             .collect();
         let first = &inputs[0];
@@ -181,16 +184,18 @@ fn packed(words: &[u32]) -> Vec<u64> {
         .collect()
 }
 
+/// A tensor as [`run`] takes it.
+pub(in crate::kernels) fn bound<const D: usize>(tensor: &Tensor<D>) -> DispatchTensor {
+    tensor.clone().into_dispatch()
+}
+
 /// Runs `launches` over tensors that all lie on one graphics device, without gradients.
-pub(in crate::kernels) fn run<const A: usize, const B: usize, const C: usize, const Y: usize>(
-    a: Tensor<A>,
-    b: Tensor<B>,
-    c: Tensor<C>,
-    d: Option<Tensor<3>>,
+pub(in crate::kernels) fn run<const N: usize, const Y: usize>(
+    inputs: [DispatchTensor; N],
     launches: Launches,
 ) -> Tensor<Y> {
-    let [a, b, c] = [a.into_dispatch(), b.into_dispatch(), c.into_dispatch()];
-    let d = d.map_or_else(|| a.clone(), Tensor::into_dispatch);
-    let result = <Dispatch as Shaders>::run_shader(a, b, c, d, Arc::new(launches));
+    const { assert!(N > 0 && N <= 5, "as many as the trait takes") };
+    let [a, b, c, d, e] = std::array::from_fn(|index| inputs[index.min(N - 1)].clone());
+    let result = <Dispatch as Shaders>::run_shader(a, b, c, d, e, N, Arc::new(launches));
     Tensor::from_dispatch(result)
 }

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use self::bridge::{Launches, Shader, run};
+use self::bridge::{Launches, Shader, bound, run};
 use self::units::{MatrixUnits, matrix_units, type_name};
-use super::{PRECISION, Precision, Sight};
+use super::{PRECISION, Precision, Sight, Then};
 
 /// Whether this build has them.
 pub(super) const IN_THIS_BUILD: bool = !cfg!(feature = "fast");
@@ -76,18 +76,60 @@ fn value_grid(count: usize) -> ([u32; 3], u32) {
 
 /// See [`kernels::gelu_tanh`](super::gelu_tanh).
 pub(super) fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
-    if !applies(x) {
+    let count = x.shape().num_elements();
+    let flat = finish(&x.clone().reshape([1, 1, count]), None, Then::Gelu)?;
+    Some(flat.reshape(x.dims()))
+}
+
+/// See [`kernels::finish`](super::finish).
+pub(super) fn finish(y: &Tensor<3>, bias: Option<&Tensor<1>>, then: Then<'_>) -> Option<Tensor<3>> {
+    let [_, length, width] = y.dims();
+    if !applies(y) || matches!(then, Then::Nothing) || !then.fits(y.dims()) {
         return None;
     }
-    let count = x.shape().num_elements();
-    let (groups, row) = value_grid(count);
-    let launches = Launches {
-        shader: shader!("gelu", Vec::new()),
-        inputs: 1,
-        shape: x.dims().to_vec(),
-        list: vec![(groups, vec![count as u32, row])],
+    let (value, side) = if width.is_multiple_of(4) {
+        ("vec4<f32>", 4)
+    } else {
+        ("f32", 1)
     };
-    Some(run(x.clone(), x.clone(), x.clone(), None, launches))
+    let count = y.shape().num_elements() / side;
+    let (groups, row) = value_grid(count);
+    let (before, gate, factor) = parts_of(then);
+    let sizes = [count, width / side, length].map(|size| size as u32);
+    let info = [&sizes[..], &[row, factor.to_bits()]].concat();
+    let launches = Launches {
+        shader: Shader {
+            types: vec![("Value", value)],
+            ..shader!("finish", follows(bias, then).to_vec())
+        },
+        shape: y.dims().to_vec(),
+        list: vec![(groups, info)],
+    };
+    // Something has to be bound.
+    let own = |tensor: Option<&Tensor<3>>| bound(tensor.unwrap_or(y));
+    let bias = bias.map_or_else(|| bound(y), bound);
+    Some(run([bound(y), bias, own(before), own(gate)], launches))
+}
+
+/// What a shader does to a product, as constants that stand before its text.
+fn follows(bias: Option<&Tensor<1>>, then: Then<'_>) -> [(&'static str, u32); 4] {
+    let (before, gate, _) = parts_of(then);
+    [
+        ("BIASED", bias.is_some()),
+        ("GELU", matches!(then, Then::Gelu)),
+        ("GATED", gate.is_some()),
+        ("ADDED", before.is_some()),
+    ]
+    .map(|(name, is)| (name, u32::from(is)))
+}
+
+/// What it is added to, the gate, and a factor.
+fn parts_of(then: Then<'_>) -> (Option<&Tensor<3>>, Option<&Tensor<3>>, f32) {
+    match then {
+        Then::Nothing | Then::Gelu => (None, None, 1.0),
+        Then::Scaled(factor) => (None, None, factor),
+        Then::Added(to, gate) => (Some(to), gate, 1.0),
+    }
 }
 
 /// See [`kernels::layer_norm`](super::layer_norm).
@@ -122,11 +164,10 @@ pub(super) fn layer_norm(
     ];
     let launches = Launches {
         shader: shader!("layer_norm", Vec::new()),
-        inputs: 3,
         shape: x.dims().to_vec(),
         list: vec![(groups, info)],
     };
-    Some(run(x.clone(), scale.clone(), shift.clone(), None, launches))
+    Some(run([bound(x), bound(scale), bound(shift)], launches))
 }
 
 /// See [`kernels::turn`](super::turn); `turns` are cosines and sines side by side, `[L, D/2, 2]`.
@@ -145,17 +186,10 @@ pub(super) fn turn(qkv: &Tensor<3>, lengths: &Tensor<4>, turns: &Tensor<3>) -> O
     let info = vec![batch as u32, length as u32, heads as u32, 0];
     let launches = Launches {
         shader: shader!("turn", vec![("HALF", half as u32)]),
-        inputs: 3,
         shape: vec![3, batch, heads, length, 2 * half],
         list: vec![(groups, info)],
     };
-    Some(run(
-        qkv.clone(),
-        lengths.clone(),
-        turns.clone(),
-        None,
-        launches,
-    ))
+    Some(run([bound(qkv), bound(lengths), bound(turns)], launches))
 }
 
 /// Where queries, keys and values lie, in values.
@@ -220,7 +254,6 @@ impl Places {
         };
         Some(Launches {
             shader,
-            inputs: 3,
             shape: vec![self.rows, self.length, width],
             list,
         })
@@ -292,13 +325,7 @@ pub(super) fn attend(
         }
     }
     let launches = layout.launches(&joined, &query.device())?;
-    Some(run(
-        query.clone(),
-        key.clone(),
-        value.clone(),
-        None,
-        launches,
-    ))
+    Some(run([bound(query), bound(key), bound(value)], launches))
 }
 
 /// See [`kernels::cross_attention`](super::cross_attention).
@@ -325,8 +352,7 @@ pub(super) fn cross_attention(
         kept: text.dtype(),
     };
     let launches = layout.launches(&[(0..length, lens.to_vec())], &query.device())?;
-    let text = text.clone();
-    Some(run(query.clone(), text.clone(), text, None, launches))
+    Some(run([bound(query), bound(text), bound(text)], launches))
 }
 
 /// See [`kernels::conv`](super::conv).
@@ -369,14 +395,13 @@ pub(super) fn conv(
     }
     let launches = Launches {
         shader,
-        inputs: 3,
         shape: vec![batch, outputs, height, width],
         list: vec![(
             workgroups,
             [inputs, outputs, height, width].map(|v| v as u32).to_vec(),
         )],
     };
-    Some(run(x.clone(), weight.clone(), bias.clone(), None, launches))
+    Some(run([bound(x), bound(weight), bound(bias)], launches))
 }
 
 /// See [`kernels::group_norm_silu`](super::group_norm_silu).
@@ -396,13 +421,9 @@ pub(super) fn group_norm_silu(
     let pieces = group.div_ceil(PIECE);
     let workgroups = [pieces as u32, (batch * groups) as u32, 1];
     let sums: Tensor<3> = run(
-        x.clone(),
-        x.clone(),
-        x.clone(),
-        None,
+        [bound(x)],
         Launches {
             shader: shader!("group_sums", Vec::new()),
-            inputs: 1,
             shape: vec![batch * groups, pieces, 2],
             list: vec![(
                 workgroups,
@@ -422,15 +443,11 @@ pub(super) fn group_norm_silu(
     ];
     let launches = Launches {
         shader: shader!("group_norm_silu", Vec::new()),
-        inputs: 4,
         shape: x.dims().to_vec(),
         list: vec![(workgroups, info)],
     };
     Some(run(
-        x.clone(),
-        scale.clone(),
-        shift.clone(),
-        Some(sums),
+        [bound(x), bound(scale), bound(shift), bound(&sums)],
         launches,
     ))
 }

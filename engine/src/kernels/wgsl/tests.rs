@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::super::{Precision, Sight, with_precision};
+use super::super::{Precision, Sight, Then, with_precision};
 use super::bridge::Shader;
 use crate::api::DeviceChoice;
 use crate::model::Rope;
@@ -85,6 +85,47 @@ fn gelu_is_its_definition() {
         &|device| super::gelu_tanh(&far(device)),
         &|device| layers::gelu_tanh(far(device)),
     );
+}
+
+#[test]
+fn what_becomes_of_products_is_its_definition() {
+    let Some(software) = software() else { return };
+    for [rows, length, width] in [[1, 1, 1], [3, 7, 37], [2, 5, 36], [2, 131, 260]] {
+        let random = |shape: [usize; 3], seed, device: &Device| random(shape, seed, device);
+        for biased in [false, true] {
+            for which in 0..4 {
+                let make = |device: &Device,
+                            by: &dyn Fn(
+                    &Tensor<3>,
+                    Option<&Tensor<1>>,
+                    Then<'_>,
+                ) -> Option<Tensor<3>>| {
+                    let y = random([rows, length, width], 1, device) * 2.0;
+                    let bias: Tensor<1> = random([1, 1, width], 2, device).flatten(0, 2);
+                    let to = random([rows, length, width], 3, device);
+                    let gate = random([rows, 1, width], 4, device);
+                    let then = match which {
+                        0 => Then::Gelu,
+                        1 => Then::Scaled(0.3),
+                        2 => Then::Added(&to, None),
+                        _ => Then::Added(&to, Some(&gate)),
+                    };
+                    by(&y, biased.then_some(&bias), then)
+                };
+                compare(
+                    "what becomes of a product",
+                    &software,
+                    &|device| make(device, &|y, bias, then| super::finish(y, bias, then)),
+                    &|device| {
+                        let define = |y: &Tensor<3>, bias: Option<&Tensor<1>>, then: Then<'_>| {
+                            Some(layers::finished(y.clone(), bias, then))
+                        };
+                        make(device, &define).unwrap()
+                    },
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -344,7 +385,11 @@ fn every_shader_is_valid_by_itself() {
         if text.contains("enable wgpu_cooperative_matrix") {
             continue; // the test below
         }
-        for (half, width, passing) in [(1, 32, 32), (16, 96, 16), (64, 128, 8)] {
+        for (half, width, passing, value) in [
+            (1, 32, 32, "f32"),
+            (16, 96, 16, "vec4<f32>"),
+            (64, 128, 8, "vec4<f32>"),
+        ] {
             let constants = vec![
                 ("HALF", half),
                 ("WIDTH", width),
@@ -352,6 +397,10 @@ fn every_shader_is_valid_by_itself() {
                 ("OWN", width / 32),
                 ("SIDE", 3),
                 ("DOUBLE", 2),
+                ("BIASED", 1),
+                ("GELU", half % 2),
+                ("GATED", 1),
+                ("ADDED", 1),
             ];
             let constants = constants
                 .into_iter()
@@ -361,7 +410,11 @@ fn every_shader_is_valid_by_itself() {
                 name: "",
                 text,
                 constants,
-                types: Vec::new(),
+                types: text
+                    .contains("<Value>")
+                    .then_some(("Value", value))
+                    .into_iter()
+                    .collect(),
             }
             .source();
             validate(&source, &path.display().to_string());

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::bridge::{Launches, Shader, run};
-use super::{Precision, Sight, applies};
+use super::bridge::{Launches, Shader, bound, run};
+use super::{Precision, Sight, Then, applies, follows, parts_of};
 use crate::kernels::with_precision;
 
 /// Matrix units as a device has them.
@@ -109,7 +109,11 @@ fn is_right(device: &Device) -> bool {
     let bias = Tensor::<1>::from_data(whole(&[35], 3), device);
     let plainly =
         x.clone().matmul(weight.clone().transpose().unsqueeze()) + bias.clone().unsqueeze();
-    if !same(product(&x, &weight, Some(&bias)), Some(plainly), 0.0) {
+    if !same(
+        product(&x, &weight, Some(&bias), Then::Nothing),
+        Some(plainly),
+        0.0,
+    ) {
         return false;
     }
     let [found, wanted] = both(&|| {
@@ -134,6 +138,7 @@ pub(in crate::kernels) fn product(
     x: &Tensor<3>,
     weight: &Tensor<2>,
     bias: Option<&Tensor<1>>,
+    then: Then<'_>,
 ) -> Option<Tensor<3>> {
     if !applies(x) {
         return None;
@@ -142,7 +147,10 @@ pub(in crate::kernels) fn product(
     let [batch, length, inputs] = x.dims();
     let (rows, outputs) = (batch * length, weight.dims()[0]);
     let weight_type = type_name(weight.dtype())?;
-    if !inputs.is_multiple_of(4) || weight.dims()[1] != inputs {
+    if !inputs.is_multiple_of(4)
+        || weight.dims()[1] != inputs
+        || !then.fits([batch, length, outputs])
+    {
         return None;
     }
     let pieces = units.pieces(rows, outputs);
@@ -151,26 +159,21 @@ pub(in crate::kernels) fn product(
     if groups.iter().any(|&count| count > 65_535) {
         return None;
     }
+    let (before, gate, factor) = parts_of(then);
+    let sizes = [rows, inputs, outputs, length].map(|size| size as u32);
     let launches = Launches {
-        shader: units.product(pieces, weight_type),
-        inputs: 3,
+        shader: units.product(pieces, weight_type, follows(bias, then)),
         shape: vec![batch, length, outputs],
         list: vec![(
             [groups[0] as u32, groups[1] as u32, 1],
-            vec![
-                rows as u32,
-                inputs as u32,
-                outputs as u32,
-                u32::from(bias.is_some()),
-            ],
+            [&sizes[..], &[factor.to_bits()]].concat(),
         )],
     };
-    let (x, weight) = (x.clone(), weight.clone());
-    Some(match bias {
-        Some(bias) => run(x, weight, bias.clone(), None, launches),
-        // Something has to be bound.
-        None => run(x.clone(), weight, x, None, launches),
-    })
+    // Something has to be bound.
+    let own = |tensor: Option<&Tensor<3>>| bound(tensor.unwrap_or(x));
+    let bias = bias.map_or_else(|| bound(x), bound);
+    let inputs = [bound(x), bound(weight), bias, own(before), own(gate)];
+    Some(run(inputs, launches))
 }
 
 /// What WGSL calls a type that these shaders take.
@@ -213,23 +216,26 @@ impl MatrixUnits {
         }
     }
 
-    /// The product whose subgroups make so many pieces, of a weight of this type.
+    /// The product whose subgroups make so many pieces, of a weight of this type, and what becomes of it.
     pub(in crate::kernels) fn product(
         self,
         [down, across]: [u32; 2],
         weight: &'static str,
+        follows: [(&'static str, u32); 4],
     ) -> Shader {
         let mut types = self.types().to_vec();
         types.push(("Weight", weight));
+        let mut constants = follows.to_vec();
+        constants.extend([
+            ("TILE", self.tile),
+            ("DOWN", down),
+            ("ACROSS", across),
+            ("THREADS", 4 * self.subgroup),
+        ]);
         Shader {
             name: "product",
             text: include_str!("../../../shaders/product.wgsl"),
-            constants: vec![
-                ("TILE", self.tile),
-                ("DOWN", down),
-                ("ACROSS", across),
-                ("THREADS", 4 * self.subgroup),
-            ],
+            constants,
             types,
         }
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::bridge::{Numbers, Operation, Values};
+use super::bridge::{Differentiable, Numbers, Operation, Values};
 use super::factor::Factor;
-use super::gemm::{add_product, multiply, multiply_alone};
+use super::gemm::{How, multiply};
 use super::math::{exp, sum_of};
 use super::pack::{Left, Right, left_columns, left_rows};
 use super::place::{Place, written};
@@ -75,11 +75,12 @@ impl Head<'_> {
         columns: usize,
         stride: usize,
     ) {
-        if self.is_alone {
-            multiply_alone::<F>(left, right, out, columns, stride);
+        let how = if self.is_alone {
+            How::alone()
         } else {
-            multiply::<F>(left, right, out, columns, stride);
-        }
+            How::default()
+        };
+        multiply::<F>(left, right, out, columns, stride, how);
     }
 
     /// What the queries of `sight` pay to each key they see, `[queries, keys]`.
@@ -142,7 +143,14 @@ impl Head<'_> {
             stride: width,
         };
         let left = left_columns::<F>(&weights, count, keys, keys);
-        add_product::<F>(left.left(), gradient.as_rows(count), of_value, width, width);
+        multiply::<F>(
+            left.left(),
+            gradient.as_rows(count),
+            of_value,
+            width,
+            width,
+            How::added(),
+        );
         let left = left_rows::<F>(gradient.values, count, width, width);
         let right = self.value.as_columns(width);
         // SAFETY: a product writes all its values.
@@ -161,10 +169,24 @@ impl Head<'_> {
             }
         }
         let left = left_rows::<F>(&scores, count, keys, keys);
-        add_product::<F>(left.left(), self.key.as_rows(keys), of_query, width, width);
+        multiply::<F>(
+            left.left(),
+            self.key.as_rows(keys),
+            of_query,
+            width,
+            width,
+            How::added(),
+        );
         let left = left_columns::<F>(&scores, count, keys, keys);
         let query = self.query.from(sight.queries.start);
-        add_product::<F>(left.left(), query.as_rows(count), of_key, width, width);
+        multiply::<F>(
+            left.left(),
+            query.as_rows(count),
+            of_key,
+            width,
+            width,
+            How::added(),
+        );
     }
 }
 
@@ -279,7 +301,7 @@ impl<F: Factor> Attend<F> {
     }
 }
 
-impl<F: Factor> Operation for Attend<F> {
+impl<F: Factor> Operation<3> for Attend<F> {
     fn shape(&self, [query, _, _]: [&[usize]; 3]) -> Vec<usize> {
         vec![query[0], query[2], query[1] * query[3]]
     }
@@ -288,7 +310,9 @@ impl<F: Factor> Operation for Attend<F> {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
+}
 
+impl<F: Factor> Differentiable for Attend<F> {
     fn backward(
         &self,
         gradient: &[f32],
@@ -405,7 +429,7 @@ impl<F: Factor> CrossAttention<F> {
     }
 }
 
-impl<F: Factor> Operation for CrossAttention<F> {
+impl<F: Factor> Operation<3> for CrossAttention<F> {
     fn shape(&self, [query, _, _]: [&[usize]; 3]) -> Vec<usize> {
         query.to_vec()
     }
@@ -414,7 +438,9 @@ impl<F: Factor> Operation for CrossAttention<F> {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
+}
 
+impl<F: Factor> Differentiable for CrossAttention<F> {
     fn backward(
         &self,
         gradient: &[f32],

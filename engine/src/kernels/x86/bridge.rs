@@ -8,7 +8,7 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensor, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 
@@ -46,14 +46,19 @@ pub(in crate::kernels) enum Numbers<'a> {
     Half(&'a [f16]),
 }
 
-/// A function of three tensors (unused ones are scalars) on host memory, and its gradient.
-pub(in crate::kernels) trait Operation: Debug + Send + Sync {
+/// A function of some tensors (unused ones are scalars) on host memory.
+pub(in crate::kernels) trait Operation<const N: usize>:
+    Debug + Send + Sync
+{
     /// Shape of the result.
-    fn shape(&self, inputs: [&[usize]; 3]) -> Vec<usize>;
+    fn shape(&self, inputs: [&[usize]; N]) -> Vec<usize>;
 
     /// The result, row by row.
-    fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32>;
+    fn forward(&self, inputs: [Values<'_>; N]) -> Vec<f32>;
+}
 
+/// One of three tensors that has a gradient.
+pub(in crate::kernels) trait Differentiable: Operation<3> {
     /// Gradients of the inputs for the gradient of the result; an empty one stands for zeros.
     ///
     /// Those that are not `wanted` may be left empty.
@@ -65,9 +70,9 @@ pub(in crate::kernels) trait Operation: Debug + Send + Sync {
     ) -> [Vec<f32>; 3];
 }
 
-pub(in crate::kernels) type Shared = Arc<dyn Operation>;
+pub(in crate::kernels) type Shared = Arc<dyn Differentiable>;
 
-/// Backends that run [`Operation`]s.
+/// Backends that run [`Differentiable`] operations.
 #[backend_extension(Flex, Autodiff)]
 pub(in crate::kernels) trait HostOperations: Backend {
     fn host_forward(
@@ -78,7 +83,20 @@ pub(in crate::kernels) trait HostOperations: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Backends that run the gradients of [`Operation`]s.
+/// Backends that run [`Operation`]s of more tensors, where no gradients are recorded.
+#[backend_extension(Flex)]
+pub(in crate::kernels) trait PlainOperations: Backend {
+    fn plain_forward(
+        x: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        operation: Arc<dyn Operation<5>>,
+    ) -> FloatTensor<Self>;
+}
+
+/// Backends that run the gradients of [`Differentiable`] operations.
 pub(in crate::kernels) trait HostGradients: Backend {
     fn host_backward(
         gradient: FloatTensor<Self>,
@@ -88,11 +106,20 @@ pub(in crate::kernels) trait HostGradients: Backend {
     ) -> [Option<FloatTensor<Self>>; 3];
 }
 
-/// Runs `work` over the values of three tensors.
-fn with_values<T>(tensors: [&FloatTensor<Flex>; 3], work: impl FnOnce([Values<'_>; 3]) -> T) -> T {
-    let tensors = tensors.map(|tensor| tensor.to_contiguous());
+/// Runs `work` over the values of some tensors. Parts of one whose values follow each other are read where they lie.
+fn with_values<const N: usize, T>(
+    tensors: [&FloatTensor<Flex>; N],
+    work: impl FnOnce([Values<'_>; N]) -> T,
+) -> T {
+    let tensors = tensors.map(|tensor| {
+        if tensor.is_contiguous() {
+            tensor.clone()
+        } else {
+            tensor.to_contiguous()
+        }
+    });
     let shapes = tensors.each_ref().map(|tensor| tensor.shape().to_vec());
-    work([0, 1, 2].map(|index: usize| {
+    work(std::array::from_fn(|index| {
         let (tensor, shape) = (&tensors[index], &shapes[index]);
         let data = tensor.as_slice::<f32>().unwrap_or(&[]);
         let halves = tensor.as_slice::<f16>().unwrap_or(&[]);
@@ -118,6 +145,22 @@ impl HostOperations for Flex {
         operation: Shared,
     ) -> FloatTensor<Self> {
         with_values([&x, &a, &b], |values| {
+            let shape = operation.shape(values.map(|value| value.shape));
+            tensor(operation.forward(values), shape)
+        })
+    }
+}
+
+impl PlainOperations for Flex {
+    fn plain_forward(
+        x: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        operation: Arc<dyn Operation<5>>,
+    ) -> FloatTensor<Self> {
+        with_values([&x, &a, &b, &c, &d], |values| {
             let shape = operation.shape(values.map(|value| value.shape));
             tensor(operation.forward(values), shape)
         })
@@ -198,12 +241,31 @@ pub(in crate::kernels) fn apply<const X: usize, const A: usize, const B: usize, 
     x: Tensor<X>,
     a: Tensor<A>,
     b: Tensor<B>,
-    operation: impl Operation + 'static,
+    operation: impl Differentiable + 'static,
 ) -> Tensor<Y> {
     let result = <Dispatch as HostOperations>::host_forward(
         x.into_dispatch(),
         a.into_dispatch(),
         b.into_dispatch(),
+        Arc::new(operation),
+    );
+    Tensor::from_dispatch(result)
+}
+
+/// Applies `operation` to tensors of rows, a matrix, and what else there is; all must lie on the processor's backend, without
+/// gradients.
+pub(in crate::kernels) fn apply_plain(
+    x: Tensor<3>,
+    weight: Tensor<2>,
+    [a, b, c]: [DispatchTensor; 3],
+    operation: impl Operation<5> + 'static,
+) -> Tensor<3> {
+    let result = <Dispatch as PlainOperations>::plain_forward(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        a,
+        b,
+        c,
         Arc::new(operation),
     );
     Tensor::from_dispatch(result)

@@ -8,9 +8,9 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::bridge::{Operation, Values};
+use super::bridge::{Differentiable, Operation, Values};
 use super::factor::Factor;
-use super::gemm::{add_product, multiply};
+use super::gemm::{How, multiply};
 use super::pack::{Left, Packed, Right, at_least};
 use super::place::written;
 use crate::kernels::count_products;
@@ -176,13 +176,13 @@ fn convolve<F: Factor>(
         }
         // SAFETY: they have just been written.
         let out = unsafe { out.assume_init_mut() };
-        add_product::<F>(weights, right, out, reach, reach);
+        multiply::<F>(weights, right, out, reach, reach, How::added());
         return;
     }
     // SAFETY: a product writes all its values.
     let flat = unsafe {
         written(count * reach, |flat| {
-            multiply::<F>(weights, right, flat, reach, reach);
+            multiply::<F>(weights, right, flat, reach, reach, How::default());
         })
     };
     let one = |(row, (out, flat)): (usize, (&mut [MaybeUninit<f32>], &[f32]))| {
@@ -319,7 +319,7 @@ impl<F: Factor> Conv<F> {
                     data: &right.data,
                     rows: &right.rows,
                 };
-                add_product::<F>(left, right, of_weight, outputs, outputs);
+                multiply::<F>(left, right, of_weight, outputs, outputs, How::added());
             };
             let mut sum = vec![0.0; taps * inputs * outputs]; // [tap, in, out]
             let all = |of_x: &mut [MaybeUninit<f32>]| {
@@ -386,7 +386,7 @@ fn spread_gradient<F: Factor>(gradient: &[f32], sizes: Sizes) -> Packed<'static,
     }
 }
 
-impl<F: Factor> Operation for Conv<F> {
+impl<F: Factor> Operation<3> for Conv<F> {
     fn shape(&self, [x, weight, _]: [&[usize]; 3]) -> Vec<usize> {
         let sizes = Sizes::new(x, weight, self.double);
         vec![x[0], sizes.outputs, sizes.h, sizes.w]
@@ -396,7 +396,9 @@ impl<F: Factor> Operation for Conv<F> {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
+}
 
+impl<F: Factor> Differentiable for Conv<F> {
     fn backward(
         &self,
         gradient: &[f32],

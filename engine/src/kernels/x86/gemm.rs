@@ -11,6 +11,7 @@ use super::factor::Factor;
 use super::lanes::{self, LANES, TILE_ROWS};
 use super::pack::{COLUMNS_AT_ONCE, Left, Right, TILE_COLUMNS, fetch};
 use super::place::Place;
+use super::then::Then;
 
 /// Rows of the left factor that stay in the second cache: at most 192 KiB with [`Factor::STEPS_AT_ONCE`].
 const ROWS_AT_ONCE: usize = 16 * TILE_ROWS;
@@ -24,6 +25,49 @@ const fn own_stride<F: Factor>() -> usize {
 /// Below this many multiplications a product stays on one thread.
 const WORTH_SHARING: usize = 1 << 18;
 
+/// How a product is made.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct How<'a> {
+    /// Added to what is there, all of which must be.
+    pub(in crate::kernels) add: bool,
+    /// Added in the end, a value for every column.
+    pub(in crate::kernels) bias: Option<&'a [f32]>,
+    /// What becomes of the sums then.
+    pub(in crate::kernels) then: Then<'a>,
+    /// Threads that share it.
+    pub(in crate::kernels) threads: usize,
+}
+
+/// Plainly, by all threads.
+impl Default for How<'_> {
+    fn default() -> Self {
+        Self {
+            add: false,
+            bias: None,
+            then: Then::Nothing,
+            threads: rayon::current_num_threads(),
+        }
+    }
+}
+
+impl How<'_> {
+    /// By the thread that asks alone, for those that are many at once.
+    pub(in crate::kernels) fn alone() -> Self {
+        Self {
+            threads: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Added to what is there.
+    pub(in crate::kernels) fn added() -> Self {
+        Self {
+            add: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// `out[i][j] = sum over k of left[i][k] right[k][j]` for `j < columns`, all of which are written; rows of `out` are
 /// `stride` apart.
 pub(in crate::kernels) fn multiply<'a, F: Factor>(
@@ -32,98 +76,24 @@ pub(in crate::kernels) fn multiply<'a, F: Factor>(
     out: impl Into<Place<'a>>,
     columns: usize,
     stride: usize,
-) {
-    multiply_into::<F>(left, right, out.into(), columns, stride, How::default());
-}
-
-/// As [`multiply`], and then `bias[j]` added.
-pub(in crate::kernels) fn multiply_with_bias<'a, F: Factor>(
-    left: Left<'_, F>,
-    right: Right<'_, F>,
-    out: impl Into<Place<'a>>,
-    columns: usize,
-    stride: usize,
-    bias: &[f32],
-) {
-    assert!(bias.len() >= columns);
-    let how = How {
-        bias: Some(bias),
-        ..How::default()
-    };
-    multiply_into::<F>(left, right, out.into(), columns, stride, how);
-}
-
-/// As [`multiply`], by this thread alone, for those that are many at once.
-pub(in crate::kernels) fn multiply_alone<'a, F: Factor>(
-    left: Left<'_, F>,
-    right: Right<'_, F>,
-    out: impl Into<Place<'a>>,
-    columns: usize,
-    stride: usize,
-) {
-    let how = How {
-        threads: 1,
-        ..How::default()
-    };
-    multiply_into::<F>(left, right, out.into(), columns, stride, how);
-}
-
-/// As [`multiply`], added to what is there.
-pub(in crate::kernels) fn add_product<F: Factor>(
-    left: Left<'_, F>,
-    right: Right<'_, F>,
-    out: &mut [f32],
-    columns: usize,
-    stride: usize,
-) {
-    let how = How {
-        add: true,
-        ..How::default()
-    };
-    multiply_into::<F>(left, right, out.into(), columns, stride, how);
-}
-
-/// How a product is made.
-#[derive(Clone, Copy)]
-struct How<'a> {
-    /// Added to what is there, all of which must be.
-    add: bool,
-    /// Added in the end, a value for every column.
-    bias: Option<&'a [f32]>,
-    /// Threads that share it.
-    threads: usize,
-}
-
-impl Default for How<'_> {
-    fn default() -> Self {
-        Self {
-            add: false,
-            bias: None,
-            threads: rayon::current_num_threads(),
-        }
-    }
-}
-
-fn multiply_into<F: Factor>(
-    left: Left<'_, F>,
-    right: Right<'_, F>,
-    mut out: Place<'_>,
-    columns: usize,
-    stride: usize,
     how: How<'_>,
 ) {
-    let (rows, steps) = (left.rows.len(), right.steps());
+    let (rows, steps, mut out) = (left.rows.len(), right.steps(), out.into());
     if rows == 0 || columns == 0 {
         return;
     }
     if steps == 0 {
-        assert!(how.bias.is_none(), "there is something to multiply");
+        assert!(
+            how.bias.is_none() && matches!(how.then, Then::Nothing),
+            "there is something to multiply"
+        );
         if !how.add {
             out.clear(rows, columns, stride);
         }
         return;
     }
     assert!(columns <= stride && out.len() >= (rows - 1) * stride + columns);
+    assert!(how.bias.is_none_or(|bias| bias.len() >= columns));
     let reach = left
         .rows
         .iter()
@@ -137,14 +107,8 @@ fn multiply_into<F: Factor>(
             data: left.data,
             rows: &left.rows[rows.clone()],
         };
-        block::<F>(
-            own,
-            right,
-            columns,
-            out.at(rows.start * stride),
-            stride,
-            how,
-        );
+        let out = out.at(rows.start * stride);
+        block::<F>(own, right, columns, out, stride, rows.start, how);
     };
     if how.threads == 1 || rows * columns * steps * F::STEP < WORTH_SHARING {
         part(0..rows, 0..columns);
@@ -176,13 +140,14 @@ fn parts(count: usize, rows: usize, columns: usize) -> [usize; 2] {
 }
 
 vectorised! {
-    /// Products of `left` with some columns; `out` is the place of the first row's column 0.
+    /// Products of `left`, whose first row is `first_row` of all, with some columns; `out` is the place of its column 0.
     unsafe fn block<F: Factor>(
         left: Left<'_, F>,
         right: Right<'_, F>,
         columns: Range<usize>,
         out: *mut f32,
         stride: usize,
+        first_row: usize,
         how: How<'_>,
     ) {
         let most = columns.len().min(COLUMNS_AT_ONCE).div_ceil(TILE_COLUMNS);
@@ -200,13 +165,14 @@ vectorised! {
                 let steps = start..right.steps().min(start + F::STEPS_AT_ONCE);
                 right.pack(steps.clone(), first..first + wide, packed_part);
                 let add = how.add || part > 0;
-                let bias = how.bias.filter(|_| steps.end == right.steps());
+                let is_last = steps.end == right.steps();
+                let bias = how.bias.filter(|_| is_last);
                 let tiles = wide.div_ceil(TILE_COLUMNS);
-                let after = if steps.end < right.steps() {
-                    (steps.end, first..first + wide)
-                } else {
+                let after = if is_last {
                     let first = first + wide;
                     (0, first..columns.end.min(first + COLUMNS_AT_ONCE))
+                } else {
+                    (steps.end, first..first + wide)
                 };
                 let calls = tiles * left.rows.len().div_ceil(TILE_ROWS);
                 let columns_at_once = after.1.len().div_ceil(calls);
@@ -247,6 +213,11 @@ vectorised! {
                                     bias: bias.map_or(std::ptr::null(), |bias| bias[first + column..].as_ptr()),
                                 };
                                 place.multiply_any();
+                                if is_last {
+                                    let rows = row + first_row..row + first_row + rows.len();
+                                    let columns = first + column..first + column + wide;
+                                    how.then.finish(out, stride, rows, columns);
+                                }
                             }
                         }
                     }

@@ -1,35 +1,46 @@
 //! `y = x Wᵀ + b` over rows.
 
-use super::bridge::{Numbers, Operation, Values};
+use super::bridge::{Differentiable, Numbers, Operation, Values};
 use super::factor::Factor;
-use super::gemm::{multiply, multiply_with_bias};
+use super::gemm::{How, multiply};
 use super::pack::{Right, left_columns, left_rows};
 use super::place::written;
+use super::then::Then;
 use crate::kernels::count_products;
 
 /// Inputs: `x` `[.., in]`, `W` `[out, in]`, in half precision if it is to stay as it is, `b` `[out]` or a scalar for none.
 #[derive(Debug)]
 pub(in crate::kernels) struct Linear<F: Factor>(pub(in crate::kernels) std::marker::PhantomData<F>);
 
+/// A product, its bias unless that is a scalar, and what becomes of them.
+#[inline(always)]
+fn product<F: Factor>([x, weight, bias]: [Values<'_>; 3], then: Then<'_>) -> Vec<f32> {
+    let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
+    let rows = x.data.len() / inputs;
+    assert!(
+        x.are_single() && bias.are_single(),
+        "only weights may be halved"
+    );
+    count_products(rows * inputs * outputs);
+    let how = How {
+        bias: Some(bias.data).filter(|bias| bias.len() == outputs),
+        then,
+        ..How::default()
+    };
+    let left = left_rows::<F>(x.data, rows, inputs, inputs);
+    let right = columns(weight.numbers(), inputs);
+    // SAFETY: a product writes all its values.
+    unsafe {
+        written(rows * outputs, |y| {
+            multiply::<F>(left.left(), right, y, outputs, outputs, how);
+        })
+    }
+}
+
 impl<F: Factor> Linear<F> {
     vectorised! {
-        fn run(&self, [x, weight, bias]: [Values<'_>; 3]) -> Vec<f32> {
-            let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
-            let rows = x.data.len() / inputs;
-            assert!(x.are_single() && bias.are_single(), "only weights may be halved");
-            count_products(rows * inputs * outputs);
-            let bias = Some(bias.data).filter(|bias| bias.len() == outputs);
-            let left = left_rows::<F>(x.data, rows, inputs, inputs);
-            let right = columns(weight.numbers(), inputs);
-            // SAFETY: a product writes all its values.
-            unsafe {
-                written(rows * outputs, |y| match bias {
-                    Some(bias) => {
-                        multiply_with_bias::<F>(left.left(), right, y, outputs, outputs, bias);
-                    }
-                    None => multiply::<F>(left.left(), right, y, outputs, outputs),
-                })
-            }
+        fn run(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
+            product::<F>(inputs, Then::Nothing)
         }
     }
 
@@ -54,7 +65,7 @@ impl<F: Factor> Linear<F> {
                 // SAFETY: a product writes all its values.
                 of_x = unsafe {
                     written(rows * inputs, |of_x| {
-                        multiply::<F>(left.left(), right, of_x, inputs, inputs);
+                        multiply::<F>(left.left(), right, of_x, inputs, inputs, How::default());
                     })
                 };
             }
@@ -71,7 +82,7 @@ impl<F: Factor> Linear<F> {
                 // SAFETY: a product writes all its values.
                 of_weight = unsafe {
                     written(outputs * inputs, |of_weight| {
-                        multiply::<F>(left.left(), right, of_weight, inputs, inputs);
+                        multiply::<F>(left.left(), right, of_weight, inputs, inputs, How::default());
                     })
                 };
             }
@@ -98,7 +109,7 @@ fn columns<F: Factor>(values: Numbers<'_>, k: usize) -> Right<'_, F> {
     }
 }
 
-impl<F: Factor> Operation for Linear<F> {
+impl<F: Factor> Operation<3> for Linear<F> {
     fn shape(&self, [x, weight, _]: [&[usize]; 3]) -> Vec<usize> {
         let mut shape = x.to_vec();
         if let Some(last) = shape.last_mut() {
@@ -111,7 +122,9 @@ impl<F: Factor> Operation for Linear<F> {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
+}
 
+impl<F: Factor> Differentiable for Linear<F> {
     fn backward(
         &self,
         gradient: &[f32],
@@ -120,5 +133,56 @@ impl<F: Factor> Operation for Linear<F> {
     ) -> [Vec<f32>; 3] {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs, wanted) }
+    }
+}
+
+/// What becomes of the result of [`LinearThen`].
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernels) enum Follows {
+    /// See [`Then::Gelu`].
+    Gelu,
+    /// See [`Then::Scaled`].
+    Scaled(f32),
+    /// Added to the fourth input.
+    Added,
+    /// Multiplied by the fifth input, the gate, and added to the fourth.
+    Gated,
+}
+
+/// As [`Linear`], and what becomes of it: one pass less, without a gradient.
+///
+/// The fourth input is shaped as the result, the fifth `[R, 1, out]`; scalars where they are not used.
+#[derive(Debug)]
+pub(in crate::kernels) struct LinearThen<F: Factor> {
+    pub(in crate::kernels) follows: Follows,
+    pub(in crate::kernels) factor: std::marker::PhantomData<F>,
+}
+
+impl<F: Factor> LinearThen<F> {
+    vectorised! {
+        fn run(&self, [x, weight, bias, to, gate]: [Values<'_>; 5]) -> Vec<f32> {
+            let then = match self.follows {
+                Follows::Gelu => Then::Gelu,
+                Follows::Scaled(factor) => Then::Scaled(factor),
+                Follows::Added => Then::Added(to.data),
+                Follows::Gated => Then::Gated {
+                    to: to.data,
+                    gate: gate.data,
+                    length: x.shape[1],
+                },
+            };
+            product::<F>([x, weight, bias], then)
+        }
+    }
+}
+
+impl<F: Factor> Operation<5> for LinearThen<F> {
+    fn shape(&self, [x, weight, ..]: [&[usize]; 5]) -> Vec<usize> {
+        vec![x[0], x[1], weight[0]]
+    }
+
+    fn forward(&self, inputs: [Values<'_>; 5]) -> Vec<f32> {
+        // SAFETY: operations are made only where the set is there.
+        unsafe { self.run(inputs) }
     }
 }

@@ -29,6 +29,8 @@ macro_rules! instruction_set {
             mod pack;
             #[path = "../place.rs"]
             mod place;
+            #[path = "../then.rs"]
+            mod then;
             $($own)*
         }
     };

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::bridge::{Operation, Values};
+use super::bridge::{Differentiable, Operation, Values};
 use super::math::{sigmoid, sum_of};
 use super::pack::at_least;
 use super::place::written;
@@ -115,7 +115,7 @@ impl GroupNormSilu {
     }
 }
 
-impl Operation for GroupNormSilu {
+impl Operation<3> for GroupNormSilu {
     fn shape(&self, [x, _, _]: [&[usize]; 3]) -> Vec<usize> {
         x.to_vec()
     }
@@ -124,7 +124,9 @@ impl Operation for GroupNormSilu {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
+}
 
+impl Differentiable for GroupNormSilu {
     fn backward(
         &self,
         gradient: &[f32],
@@ -205,7 +207,7 @@ impl LayerNorm {
     }
 }
 
-impl Operation for LayerNorm {
+impl Operation<3> for LayerNorm {
     fn shape(&self, [x, _, _]: [&[usize]; 3]) -> Vec<usize> {
         x.to_vec()
     }
@@ -214,7 +216,9 @@ impl Operation for LayerNorm {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
+}
 
+impl Differentiable for LayerNorm {
     fn backward(
         &self,
         gradient: &[f32],

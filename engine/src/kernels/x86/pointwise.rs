@@ -4,17 +4,15 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::bridge::{Operation, Values};
-use super::math::sigmoid;
+use super::bridge::{Differentiable, Operation, Values};
+use super::math::{CUBED, DOUBLED, gelu, sigmoid};
 use super::pack::at_least;
 use super::place::written;
 
-/// `x sigmoid(2u)` with `u = sqrt(2/π) (x + 0.044715 x³)`: GELU in its tanh form. Input: `x`.
+/// [`gelu`]. Input: `x`.
 #[derive(Debug)]
 pub(in crate::kernels) struct Gelu;
 
-const DOUBLED: f32 = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
-const CUBED: f32 = 0.044_715;
 /// Values that one thread takes at once.
 const SHARE: usize = 1 << 15;
 
@@ -26,7 +24,7 @@ impl Gelu {
                     .zip(y.par_chunks_mut(SHARE))
                     .for_each(|(x, y)| {
                         for (x, y) in x.iter().zip(y) {
-                            y.write(x * sigmoid(DOUBLED * (CUBED * x * x).mul_add(*x, *x)));
+                            y.write(gelu(*x));
                         }
                     });
             };
@@ -48,7 +46,7 @@ impl Gelu {
     }
 }
 
-impl Operation for Gelu {
+impl Operation<3> for Gelu {
     fn shape(&self, [x, _, _]: [&[usize]; 3]) -> Vec<usize> {
         x.to_vec()
     }
@@ -57,7 +55,9 @@ impl Operation for Gelu {
         // SAFETY: operations are made only where the set is there.
         unsafe { Self::run(x.data) }
     }
+}
 
+impl Differentiable for Gelu {
     fn backward(
         &self,
         gradient: &[f32],
@@ -127,7 +127,7 @@ impl GatedSum {
     }
 }
 
-impl Operation for GatedSum {
+impl Operation<3> for GatedSum {
     fn shape(&self, [x, _, _]: [&[usize]; 3]) -> Vec<usize> {
         x.to_vec()
     }
@@ -136,7 +136,9 @@ impl Operation for GatedSum {
         // SAFETY: operations are made only where the set is there.
         unsafe { Self::run(inputs) }
     }
+}
 
+impl Differentiable for GatedSum {
     fn backward(
         &self,
         gradient: &[f32],

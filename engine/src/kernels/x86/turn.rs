@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::attention::{gather, scatter};
-use super::bridge::{Operation, Values};
+use super::bridge::{Differentiable, Operation, Values};
 use super::math::sum_of;
 use super::place::written;
 
@@ -152,7 +152,7 @@ impl Turn {
     }
 }
 
-impl Operation for Turn {
+impl Operation<3> for Turn {
     fn shape(&self, [qkv, _, _]: [&[usize]; 3]) -> Vec<usize> {
         let width = qkv[2] / 3 / self.heads;
         vec![3, qkv[0], self.heads, qkv[1], width]
@@ -162,7 +162,9 @@ impl Operation for Turn {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.run(inputs) }
     }
+}
 
+impl Differentiable for Turn {
     fn backward(
         &self,
         gradient: &[f32],

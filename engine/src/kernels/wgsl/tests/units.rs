@@ -7,8 +7,8 @@ use burn::tensor::{DType, Device, Tensor};
 use super::super::units::{self, MatrixUnits};
 use super::super::{attend, conv, cross_attention};
 use super::{compare, compare_within, random, software, validate};
-use crate::kernels::{Precision, Sight, with_precision};
-use crate::{model, vae};
+use crate::kernels::{Precision, Sight, Then, with_precision};
+use crate::{layers, model, vae};
 
 #[test]
 fn what_matrix_units_do_is_valid_by_itself() {
@@ -37,7 +37,8 @@ fn what_matrix_units_do_is_valid_by_itself() {
                 }
                 for weight in ["f32", "f16"] {
                     let name = format!("product, {units:?}, {pieces:?}, {weight}");
-                    validate(&units.product(pieces, weight).source(), &name);
+                    let follows = [("BIASED", 1), ("GELU", 1), ("GATED", 1), ("ADDED", 1)];
+                    validate(&units.product(pieces, weight, follows).source(), &name);
                 }
             }
         }
@@ -152,20 +153,37 @@ fn products_on_matrix_units_are_those_of_rounded_factors() {
             (x.mask_fill(spikes, 3e5), weight, bias)
         };
         for kept in [DType::F32, DType::F16] {
-            for with_bias in [false, true] {
+            for (with_bias, which) in [(false, 0), (true, 0), (true, 1), (true, 2), (false, 3)] {
+                // With what becomes of it.
+                let followed = |device: &Device, f: &dyn Fn(Then<'_>) -> Option<Tensor<3>>| {
+                    let to: Tensor<3> = random([batch, length, outputs], 5, device);
+                    let gate: Tensor<3> = random([batch, 1, outputs], 6, device);
+                    f(match which {
+                        0 => Then::Nothing,
+                        1 => Then::Gelu,
+                        2 => Then::Added(&to, Some(&gate)),
+                        _ => Then::Scaled(0.3),
+                    })
+                };
                 compare(
                     "product on matrix units",
                     &software,
                     &|device| {
                         let (x, weight, bias) = inputs_of(device);
                         let bias = with_bias.then_some(&bias);
-                        units::product(&x, &weight.cast(kept), bias)
+                        followed(device, &|then| {
+                            units::product(&x, &weight.clone().cast(kept), bias, then)
+                        })
                     },
                     &|device| {
                         let (x, weight, bias) = inputs_of(device);
                         let weight = weight.cast(DType::F16).cast(DType::F32);
                         let y = rounded(x).matmul(weight.transpose().unsqueeze());
-                        if with_bias { y + bias.unsqueeze() } else { y }
+                        let bias = with_bias.then_some(&bias);
+                        let all = followed(device, &|then| {
+                            Some(layers::finished(y.clone(), bias, then))
+                        });
+                        all.unwrap()
                     },
                 );
             }
@@ -221,7 +239,7 @@ fn any_number_of_subgroups_makes_all_parts() {
             [67, 40, 40].map(|places| random([1, 2, places, 32], places as u64, &software));
         with_precision(Precision::Rounded, || {
             [
-                units::product(&x, &weight, None).unwrap(),
+                units::product(&x, &weight, None, Then::Nothing).unwrap(),
                 conv(&map, &filters, &bias, true).unwrap().flatten(0, 1),
                 attend(&query, &key, &value, &sights).unwrap(),
             ]

@@ -1,0 +1,196 @@
+//! The operations of this processor, with the set of instructions that it has.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Tensor};
+
+use super::x86::bridge::{apply, apply_plain};
+use super::{PRECISION, Precision, Sight, Then, available, x86};
+
+/// The thread's precision where the operations apply to a tensor: one on the processor, in f32 and with values.
+pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> Option<Precision> {
+    let precision = PRECISION.get();
+    let fits = precision != Precision::Off
+        && available()
+        && x.dtype() == DType::F32
+        && !x.dims().contains(&0)
+        && x.device().without_autodiff() == Device::flex();
+    fits.then_some(precision)
+}
+
+/// An operation of the set of instructions that is there, `$factor` being its factor type for the precision.
+macro_rules! by_set {
+    ($precision:expr, $set:ident, $factor:ident => $result:expr) => {
+        match (x86::set()?, $precision) {
+            (x86::Set::Wide, Precision::Half | Precision::Rounded) if x86::has_pairs() => {
+                use x86::paired as $set;
+                type $factor = $set::Half;
+                $result
+            }
+            (x86::Set::Wide, _) => {
+                use x86::wide as $set;
+                type $factor = $set::Single;
+                $result
+            }
+            (x86::Set::Narrow, _) => {
+                use x86::narrow as $set;
+                type $factor = $set::Single;
+                $result
+            }
+        }
+    };
+    ($set:ident => $result:expr) => {
+        match x86::set()? {
+            x86::Set::Wide => {
+                use x86::wide as $set;
+                $result
+            }
+            x86::Set::Narrow => {
+                use x86::narrow as $set;
+                $result
+            }
+        }
+    };
+}
+
+fn nothing(like: &Device) -> Tensor<1> {
+    Tensor::zeros([1], like)
+}
+
+pub(super) fn linear(
+    x: &Tensor<3>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    then: Then<'_>,
+) -> Option<Tensor<3>> {
+    let device = x.device();
+    let precision = applies(x)?;
+    let bias = bias.cloned().unwrap_or_else(|| nothing(&device));
+    let (own, weight) = (x.clone(), weight.clone());
+    if matches!(then, Then::Nothing) {
+        return Some(by_set!(precision, set, F => {
+            apply(own, weight, bias, set::linear::Linear::<F>(PhantomData))
+        }));
+    }
+    if device.is_autodiff() || !then.fits([x.dims()[0], x.dims()[1], weight.dims()[0]]) {
+        return None;
+    }
+    let (bias, nothing) = (bias.into_dispatch(), x.clone().into_dispatch());
+    let inputs = match then {
+        Then::Nothing | Then::Gelu | Then::Scaled(_) => [bias, nothing.clone(), nothing],
+        Then::Added(to, gate) => {
+            let gate = gate.map_or(nothing, |gate| gate.clone().into_dispatch());
+            [bias, to.clone().into_dispatch(), gate]
+        }
+    };
+    Some(by_set!(precision, set, F => {
+        use set::linear::{Follows, LinearThen};
+        let follows = match then {
+            Then::Nothing => return None,
+            Then::Gelu => Follows::Gelu,
+            Then::Scaled(factor) => Follows::Scaled(factor),
+            Then::Added(_, None) => Follows::Added,
+            Then::Added(_, Some(_)) => Follows::Gated,
+        };
+        let factor: PhantomData<F> = PhantomData;
+        apply_plain(own, weight, inputs, LinearThen { follows, factor })
+    }))
+}
+
+pub(super) fn conv(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: &Tensor<1>,
+    double: bool,
+) -> Option<Tensor<4>> {
+    let precision = applies(x)?;
+    let (x, weight, bias) = (x.clone(), weight.clone(), bias.clone());
+    Some(by_set!(precision, set, F => {
+        apply(x, weight, bias, set::conv::Conv::<F> { double, factor: PhantomData })
+    }))
+}
+
+pub(super) fn group_norm_silu(
+    x: &Tensor<4>,
+    groups: usize,
+    scale: &Tensor<1>,
+    shift: &Tensor<1>,
+    epsilon: f32,
+) -> Option<Tensor<4>> {
+    applies(x)?;
+    let (x, scale, shift) = (x.clone(), scale.clone(), shift.clone());
+    Some(by_set!(set => {
+        apply(x, scale, shift, set::norm::GroupNormSilu { groups, epsilon })
+    }))
+}
+
+pub(super) fn layer_norm(
+    x: &Tensor<3>,
+    scale: &Tensor<3>,
+    shift: &Tensor<3>,
+    plus: f32,
+    epsilon: f32,
+) -> Option<Tensor<3>> {
+    applies(x)?;
+    let (x, scale, shift) = (x.clone(), scale.clone(), shift.clone());
+    Some(by_set!(set => {
+        apply(x, scale, shift, set::norm::LayerNorm { epsilon, plus })
+    }))
+}
+
+pub(super) fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+    let device = x.device();
+    applies(x)?;
+    let (x, nothing) = (x.clone(), nothing(&device));
+    let also = nothing.clone();
+    Some(by_set!(set => apply(x, nothing, also, set::pointwise::Gelu)))
+}
+
+pub(super) fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
+    applies(x)?;
+    let (x, branch, gate) = (x.clone(), branch.clone(), gate.clone());
+    Some(by_set!(set => apply(x, branch, gate, set::pointwise::GatedSum)))
+}
+
+pub(super) fn turn(
+    qkv: &Tensor<3>,
+    lengths: &Tensor<4>,
+    turns: &Arc<[Vec<f32>; 2]>,
+) -> Option<Tensor<5>> {
+    let device = qkv.device();
+    applies(qkv)?;
+    let (heads, turns) = (lengths.dims()[1], turns.clone());
+    let (qkv, lengths, nothing) = (qkv.clone(), lengths.clone(), nothing(&device));
+    Some(by_set!(set => apply(qkv, lengths, nothing, set::turn::Turn { heads, turns })))
+}
+
+pub(super) fn attend(
+    query: &Tensor<4>,
+    key: &Tensor<4>,
+    value: &Tensor<4>,
+    sights: &Arc<[Sight]>,
+) -> Option<Tensor<3>> {
+    let precision = applies(query)?;
+    let (query, key, value, sights) = (query.clone(), key.clone(), value.clone(), sights.clone());
+    Some(by_set!(precision, set, F => {
+        let factor: PhantomData<F> = PhantomData;
+        apply(query, key, value, set::attention::Attend { sights, factor })
+    }))
+}
+
+pub(super) fn cross_attention(
+    query: &Tensor<3>,
+    text: &Tensor<3>,
+    heads: usize,
+    lens: &Arc<[usize]>,
+) -> Option<Tensor<3>> {
+    let device = query.device();
+    let precision = applies(query)?;
+    let (query, text, lens) = (query.clone(), text.clone(), lens.clone());
+    let nothing = nothing(&device);
+    Some(by_set!(precision, set, F => {
+        let factor: PhantomData<F> = PhantomData;
+        apply(query, text, nothing, set::attention::CrossAttention { heads, lens, factor })
+    }))
+}
