@@ -4,7 +4,8 @@
 // invocation turns one query's scores into weights, then each mixes values for 8 queries.
 // A line with {r:8} stands for eight lines, as sums in an array would not stay in registers everywhere.
 // WIDTH = D, a multiple of 32, and PASSING, values in a tile of their own, a divisor of 32 for which
-// PASSING · D / 4 <= 480, and OWN = D / 32 are set before this text. All steps are in units of four values; 16 KB of workgroup memory.
+// PASSING · D / 4 <= 480, and OWN = D / 32 are set before this text,
+// and SPLIT, 1 where keys and values beyond the first `split` lie in other tensors, else 0. All steps are in units of four values; 16 KB of workgroup memory.
 // Twin: `model::attention::attend` in tensor operations.
 
 const QUERIES: u32 = 64u;
@@ -30,6 +31,11 @@ struct Info {
     sum_batch: u32,
     sum_place: u32,
     first_batch: u32,
+    // Keys that lie in the first tensors, and the steps of those behind them, which lie in others.
+    split: u32,
+    own_batch: u32,
+    own_head: u32,
+    own_place: u32,
     // Keys that every row of the batch sees, from `first_batch` on.
     keys: array<vec4<u32>, 16>,
 }
@@ -37,8 +43,24 @@ struct Info {
 @group(0) @binding(0) var<storage, read_write> query: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> key: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> value: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> mixed: array<vec4<f32>>;
-@group(0) @binding(4) var<uniform> info: Info;
+@group(0) @binding(3) var<storage, read_write> own_key: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> own_value: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> mixed: array<vec4<f32>>;
+@group(0) @binding(6) var<uniform> info: Info;
+
+fn key_at(start: u32, own_start: u32, place: u32, four: u32) -> vec4<f32> {
+    if SPLIT != 0u && place >= info.split {
+        return own_key[own_start + (place - info.split) * info.own_place + four];
+    }
+    return key[start + place * info.key_place + four];
+}
+
+fn value_at(start: u32, own_start: u32, place: u32, four: u32) -> vec4<f32> {
+    if SPLIT != 0u && place >= info.split {
+        return own_value[own_start + (place - info.split) * info.own_place + four];
+    }
+    return value[info.value_start + start + place * info.key_place + four];
+}
 
 
 // Queries and below them keys, or values.
@@ -55,6 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let batch = info.first_batch + group.z;
     let keys = info.keys[group.z / 4u][group.z % 4u];
     let key_start = batch * info.key_batch + head * info.key_head;
+    let own_start = batch * info.own_batch + head * info.own_head;
     let query_start = batch * info.query_batch + head * info.query_head + (info.first_query + first) * info.query_place;
     let row = lane / 8u;
     let column = lane % 8u;
@@ -83,7 +106,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let place = i / CHUNK;
                 var four = vec4(0.0);
                 if place < count {
-                    four = key[key_start + (start + place) * info.key_place + part + i % CHUNK];
+                    four = key_at(key_start, own_start, start + place, part + i % CHUNK);
                 }
                 tile[QUERIES * PADDED + place * PADDED + i % CHUNK] = four;
             }
@@ -124,7 +147,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let place = passing + i / QUARTERS;
                 var four = vec4(0.0);
                 if place < count {
-                    four = value[info.value_start + key_start + (start + place) * info.key_place + i % QUARTERS];
+                    four = value_at(key_start, own_start, start + place, i % QUARTERS);
                 }
                 tile[i] = four;
             }

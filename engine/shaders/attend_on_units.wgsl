@@ -3,7 +3,8 @@
 // they go round again. Sums are brought to a new maximum only when it is LAG above the one they stand at, which is seldom after
 // the first keys: weights reach exp(LAG) until then. Keys and values are divided by ROOM while they are in f16.
 // WIDTH = D, TILE, a divisor of 16 and of D, DOWN = 16 / TILE, OWN = D / TILE, KINDS = 32 / TILE, THREADS and the types Left, Right,
-// Sum and Kept, that of keys and values, are set before this text. All steps are in units of four values; 32 KB of workgroup memory for D = 128.
+// Sum and Kept, that of keys and values, are set before this text,
+// and SPLIT, 1 where keys and values beyond the first `split` lie in other tensors, else 0. All steps are in units of four values; 32 KB of workgroup memory for D = 128.
 // Twin: `model::attention::attend` in tensor operations, over rounded values.
 
 enable f16;
@@ -35,6 +36,11 @@ struct Info {
     sum_batch: u32,
     sum_place: u32,
     first_batch: u32,
+    // Keys that lie in the first tensors, and the steps of those behind them, which lie in others.
+    split: u32,
+    own_batch: u32,
+    own_head: u32,
+    own_place: u32,
     // Keys that every row of the batch sees, from `first_batch` on.
     keys: array<vec4<u32>, 16>,
 }
@@ -42,8 +48,24 @@ struct Info {
 @group(0) @binding(0) var<storage, read_write> query: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> key: array<vec4<Kept>>;
 @group(0) @binding(2) var<storage, read_write> value: array<vec4<Kept>>;
-@group(0) @binding(3) var<storage, read_write> mixed: array<f32>;
-@group(0) @binding(4) var<uniform> info: Info;
+@group(0) @binding(3) var<storage, read_write> own_key: array<vec4<Kept>>;
+@group(0) @binding(4) var<storage, read_write> own_value: array<vec4<Kept>>;
+@group(0) @binding(5) var<storage, read_write> mixed: array<f32>;
+@group(0) @binding(6) var<uniform> info: Info;
+
+fn key_at(start: u32, own_start: u32, place: u32, four: u32) -> vec4<f32> {
+    if SPLIT != 0u && place >= info.split {
+        return vec4<f32>(own_key[own_start + (place - info.split) * info.own_place + four]);
+    }
+    return vec4<f32>(key[start + place * info.key_place + four]);
+}
+
+fn value_at(start: u32, own_start: u32, place: u32, four: u32) -> vec4<f32> {
+    if SPLIT != 0u && place >= info.split {
+        return vec4<f32>(own_value[own_start + (place - info.split) * info.own_place + four]);
+    }
+    return vec4<f32>(value[info.value_start + start + place * info.key_place + four]);
+}
 
 // Queries, later keys, later values.
 var<workgroup> staged: array<f16, QUERIES * APART>;
@@ -78,6 +100,7 @@ fn main(
     let batch = info.first_batch + group.z;
     let keys = info.keys[group.z / 4u][group.z % 4u];
     let key_start = batch * info.key_batch + head * info.key_head;
+    let own_start = batch * info.own_batch + head * info.own_head;
     let query_start = batch * info.query_batch + head * info.query_head + (info.first_query + first) * info.query_place;
     let target_start = 4u * (batch * info.sum_batch + (info.first_query + first) * info.sum_place) + head * WIDTH;
 
@@ -106,7 +129,7 @@ fn main(
             for (var i = lane; i < KEYS * QUARTERS; i += THREADS) {
                 var four = vec4(0.0);
                 if i / QUARTERS < count {
-                    four = vec4<f32>(key[key_start + (start + i / QUARTERS) * info.key_place + i % QUARTERS]) / ROOM;
+                    four = key_at(key_start, own_start, start + i / QUARTERS, i % QUARTERS) / ROOM;
                 }
                 stage(i, four);
             }
@@ -148,7 +171,7 @@ fn main(
             for (var i = lane; i < KEYS * QUARTERS; i += THREADS) {
                 var four = vec4(0.0);
                 if i / QUARTERS < count {
-                    four = vec4<f32>(value[info.value_start + key_start + (start + i / QUARTERS) * info.key_place + i % QUARTERS]) / ROOM;
+                    four = value_at(key_start, own_start, start + i / QUARTERS, i % QUARTERS) / ROOM;
                 }
                 stage(i, four);
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Preset, TEXT_TOKENS};
 use crate::api::{DeviceInfo, EngineError};
 use crate::device::OpenDevice;
-use crate::kernels::{self, Precision, Then, with_precision};
+use crate::kernels::{self, Precision, Seen, Then, with_precision};
 use crate::layers;
 use crate::model::{Rope, mix, split_and_turn, split_heads};
 use crate::random::Stream;
@@ -121,15 +121,15 @@ pub fn operations(preset: Preset, open: &OpenDevice) -> Result<OperationsReport,
         flat(turned)
     })?;
     measure("attention", &|| {
-        let (query, key) = (query.clone(), key.clone());
-        flat(mix(query, key.clone(), key, all, None, open.max_elements))
+        let seen = Seen::all(key.clone(), key.clone());
+        flat(mix(query.clone(), seen, None, open.max_elements))
     })?;
     measure("attention to text", &|| {
         let mixed = kernels::cross_attention(&x, &text, heads, &lens).unwrap_or_else(|| {
             let head = |from: Tensor<3>| split_heads(from, heads);
             let key = head(text.clone().narrow(2, 0, width));
             let value = head(text.clone().narrow(2, width, width));
-            mix(head(x.clone()), key, value, TEXT_TOKENS, None, usize::MAX)
+            mix(head(x.clone()), Seen::all(key, value), None, usize::MAX)
         });
         flat(mixed)
     })?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use super::x86::bridge::{apply, apply_plain};
-use super::{PRECISION, Precision, Sight, Then, available, x86};
+use super::x86::bridge::{apply, apply_plain, bound};
+use super::{PRECISION, Precision, Seen, Sight, Then, available, x86};
 
 /// The thread's precision where the operations apply to a tensor: one on the processor, in f32 and with values.
 pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> Option<Precision> {
@@ -76,14 +76,18 @@ pub(super) fn linear(
     if device.is_autodiff() || !then.fits([x.dims()[0], x.dims()[1], weight.dims()[0]]) {
         return None;
     }
-    let (bias, nothing) = (bias.into_dispatch(), x.clone().into_dispatch());
-    let inputs = match then {
-        Then::Nothing | Then::Gelu | Then::Scaled(_) => [bias, nothing.clone(), nothing],
-        Then::Added(to, gate) => {
-            let gate = gate.map_or(nothing, |gate| gate.clone().into_dispatch());
-            [bias, to.clone().into_dispatch(), gate]
-        }
+    // Something has to be given.
+    let [to, gate] = match then {
+        Then::Nothing | Then::Gelu | Then::Scaled(_) => [x, x],
+        Then::Added(to, gate) => [to, gate.unwrap_or(x)],
     };
+    let inputs = [
+        bound(x),
+        bound(&weight),
+        bound(&bias),
+        bound(to),
+        bound(gate),
+    ];
     Some(by_set!(precision, set, F => {
         use set::linear::{Follows, LinearThen};
         let follows = match then {
@@ -94,7 +98,7 @@ pub(super) fn linear(
             Then::Added(_, Some(_)) => Follows::Gated,
         };
         let factor: PhantomData<F> = PhantomData;
-        apply_plain(own, weight, inputs, LinearThen { follows, factor })
+        apply_plain(inputs, LinearThen { follows, factor })
     }))
 }
 
@@ -165,18 +169,32 @@ pub(super) fn turn(
     Some(by_set!(set => apply(qkv, lengths, nothing, set::turn::Turn { heads, turns })))
 }
 
-pub(super) fn attend(
-    query: &Tensor<4>,
-    key: &Tensor<4>,
-    value: &Tensor<4>,
-    sights: &Arc<[Sight]>,
-) -> Option<Tensor<3>> {
+pub(super) fn attend(query: &Tensor<4>, seen: &Seen, sights: &Arc<[Sight]>) -> Option<Tensor<3>> {
     let precision = applies(query)?;
-    let (query, key, value, sights) = (query.clone(), key.clone(), value.clone(), sights.clone());
-    Some(by_set!(precision, set, F => {
-        let factor: PhantomData<F> = PhantomData;
-        apply(query, key, value, set::attention::Attend { sights, factor })
-    }))
+    let (keys, values, count) = (seen.keys.clone(), seen.values.clone(), seen.count);
+    let (query, sights) = (query.clone(), sights.clone());
+    match &seen.own {
+        None => Some(by_set!(precision, set, F => {
+            let factor: PhantomData<F> = PhantomData;
+            apply(query, keys, values, set::attention::Attend { sights, factor })
+        })),
+        Some(_) if query.device().is_autodiff() => None,
+        Some(own) => {
+            let [own_keys, own_values] = own.each_ref().map(bound);
+            let inputs = [
+                bound(&query),
+                bound(&keys),
+                bound(&values),
+                own_keys,
+                own_values,
+            ];
+            Some(by_set!(precision, set, F => {
+                let factor: PhantomData<F> = PhantomData;
+                let attend = set::attention::Attend { sights, factor };
+                apply_plain(inputs, set::attention::AttendSplit { attend, count })
+            }))
+        }
+    }
 }
 
 pub(super) fn cross_attention(
@@ -191,6 +209,6 @@ pub(super) fn cross_attention(
     let nothing = nothing(&device);
     Some(by_set!(precision, set, F => {
         let factor: PhantomData<F> = PhantomData;
-        apply(query, text, nothing, set::attention::CrossAttention { heads, lens, factor })
+        apply(query, text, nothing, set::text_attention::CrossAttention { heads, lens, factor })
     }))
 }

@@ -153,7 +153,7 @@ impl Sight {
 /// Other processors have no operations of their own yet.
 #[cfg(not(target_arch = "x86_64"))]
 mod here {
-    use super::{Arc, Sight, Tensor, Then};
+    use super::{Arc, Seen, Sight, Tensor, Then};
 
     macro_rules! none {
         ($($name:ident<$($d:ident),*>($($argument:ty),*) -> $result:ty;)*) => {
@@ -169,7 +169,7 @@ mod here {
         gelu_tanh<D>(&Tensor<D>) -> Tensor<D>;
         gated_sum<>(&Tensor<3>, &Tensor<3>, &Tensor<3>) -> Tensor<3>;
         turn<>(&Tensor<3>, &Tensor<4>, &Arc<[Vec<f32>; 2]>) -> Tensor<5>;
-        attend<>(&Tensor<4>, &Tensor<4>, &Tensor<4>, &Arc<[Sight]>) -> Tensor<3>;
+        attend<>(&Tensor<4>, &Seen, &Arc<[Sight]>) -> Tensor<3>;
         cross_attention<>(&Tensor<3>, &Tensor<3>, usize, &Arc<[usize]>) -> Tensor<3>;
     }
 }
@@ -285,19 +285,45 @@ pub fn turn(
     here::turn(qkv, lengths, turns).or_else(|| wgsl::turn(qkv, lengths, device_turns))
 }
 
+/// Keys and values that attention looks at.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// `[B, N, S', D]`, of which the first `count` places count.
+    pub keys: Tensor<4>,
+    /// Shaped as the keys.
+    pub values: Tensor<4>,
+    /// See the keys.
+    pub count: usize,
+    /// Keys and values behind those, `[B, N, S'', D]`.
+    pub own: Option<[Tensor<4>; 2]>,
+}
+
+impl Seen {
+    /// All of `keys` and `values` `[B, N, S, D]`.
+    pub fn all(keys: Tensor<4>, values: Tensor<4>) -> Self {
+        let count = keys.dims()[2];
+        Self {
+            keys,
+            values,
+            count,
+            own: None,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count + self.own.as_ref().map_or(0, |[keys, _]| keys.dims()[2])
+    }
+}
+
 /// Whether [`attend`] takes keys and values of heads of `head_width` in half precision on `device`, as things are.
 pub fn takes_half_keys(device: &Device, head_width: usize) -> bool {
     wgsl::takes_half_keys(device, head_width)
 }
 
-/// Attention of queries `[B, N, L, D]` to the first keys and values `[B, N, S, D]` they may see: `[B, L, C]`.
-pub fn attend(
-    query: &Tensor<4>,
-    key: &Tensor<4>,
-    value: &Tensor<4>,
-    sights: &Arc<[Sight]>,
-) -> Option<Tensor<3>> {
-    here::attend(query, key, value, sights).or_else(|| wgsl::attend(query, key, value, sights))
+/// Attention of queries `[B, N, L, D]` to the first of what is seen, as far as they may see: `[B, L, C]`.
+pub fn attend(query: &Tensor<4>, seen: &Seen, sights: &Arc<[Sight]>) -> Option<Tensor<3>> {
+    here::attend(query, seen, sights).or_else(|| wgsl::attend(query, seen, sights))
 }
 
 /// Attention of scaled queries `[B, L, C]` to texts `[B, T, 2C]`, keys and values side by side, of `lens` tokens.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData, activation, module, ops::ConvOptions};
 
-use super::{Precision, Then, with_precision};
+use super::{Precision, Seen, Sight, Then, with_precision};
 use crate::layers;
 use crate::random::Stream;
 
@@ -328,10 +328,7 @@ fn self_attention() {
             ),
             &|qkv, lengths, _| {
                 let [query, key, value] = crate::model::split_and_turn(qkv.clone(), lengths, &rope);
-                {
-                    let count = key.dims()[2];
-                    crate::model::mix(query, key, value, count, Some(&mask), usize::MAX)
-                }
+                crate::model::mix(query, Seen::all(key, value), Some(&mask), usize::MAX)
             },
         );
     }
@@ -349,13 +346,58 @@ fn attention_to_all() {
                 random([2, 3, keys, 8], 3),
             ),
             &|query, key, value| {
-                let (key, value) = (key.clone(), value.clone());
-                {
-                    let count = key.dims()[2];
-                    crate::model::mix(query.clone(), key, value, count, None, usize::MAX)
-                }
+                let seen = Seen::all(key.clone(), value.clone());
+                crate::model::mix(query.clone(), seen, None, usize::MAX)
             },
         );
+    }
+}
+
+/// Keys in two tensors: in f32 to the bit as in one, as sums go on where they stood.
+#[test]
+fn attention_to_two_pieces() {
+    let plain = |places, seed| random([2, 3, places, 8], seed).without_autodiff();
+    let ways = [(Precision::Single, 0.0), (Precision::Half, 1e-2)];
+    let ways = ways.map(|way| [(way, false), (way, true)]);
+    for ((precision, most), narrow) in ways.into_iter().flatten() {
+        for (queries, first, own) in [(2, 1, 1), (5, 16, 5), (300, 131, 300)] {
+            let [keys, values_of] = [2, 3].map(|seed| plain(first + own, seed));
+            let query = plain(queries, 1);
+            let both = Seen {
+                // Room behind what counts.
+                keys: Tensor::cat(vec![keys.clone().narrow(2, 0, first), plain(2, 4)], 2),
+                values: Tensor::cat(vec![values_of.clone().narrow(2, 0, first), plain(2, 5)], 2),
+                count: first,
+                own: Some([&keys, &values_of].map(|t| t.clone().narrow(2, first, own))),
+            };
+            for sights in [
+                Sight::all(queries, first + own),
+                // Some see less than the first piece.
+                vec![
+                    Sight {
+                        queries: 0..1,
+                        keys: 1,
+                    },
+                    Sight {
+                        queries: 1..queries,
+                        keys: first + own,
+                    },
+                ]
+                .into(),
+            ] {
+                ONLY_NARROW.set(narrow);
+                let all = Seen::all(keys.clone(), values_of.clone());
+                let [found, wanted] = [&both, &all].map(|seen| {
+                    with_precision(precision, || super::attend(&query, seen, &sights).unwrap())
+                });
+                ONLY_NARROW.set(false);
+                let apart = gap(&values(&found), &values(&wanted));
+                assert!(
+                    apart <= most,
+                    "{precision:?}, narrow {narrow}, {queries}: {apart:e}"
+                );
+            }
+        }
     }
 }
 

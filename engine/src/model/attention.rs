@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, activation};
 use super::config::ModelConfig;
 use super::kv_cache::KvCache;
 use super::rope2d::Rope;
-use crate::kernels::{self, Sight, Then};
+use crate::kernels::{self, Seen, Sight, Then};
 use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::schedule::ScaleSchedule;
 use crate::weights::{Init, Network, Slots};
@@ -91,23 +91,29 @@ pub(crate) fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -
     ]
 }
 
-/// Attention of queries `[B, N, L, D]` to the first `count` of keys and values `[B, N, S, D]`, or to those that
-/// `mask` shows: `[B, L, C]`.
+/// Attention of queries `[B, N, L, D]` to what is seen, or to what of it `mask` shows: `[B, L, C]`.
 pub(crate) fn mix(
     query: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-    count: usize,
+    seen: Seen,
     mask: Option<&Mask>,
     max_elements: usize,
 ) -> Tensor<3> {
     let sights = mask.map_or_else(
-        || Sight::all(query.dims()[2], count),
+        || Sight::all(query.dims()[2], seen.len()),
         |mask| mask.sights.clone(),
     );
-    kernels::attend(&query, &key, &value, &sights).unwrap_or_else(|| {
+    kernels::attend(&query, &seen, &sights).unwrap_or_else(|| {
+        let joined = |first: Tensor<4>, own: Option<&Tensor<4>>| {
+            let first = first.narrow(2, 0, seen.count);
+            match own {
+                Some(own) => Tensor::cat(vec![first, own.clone()], 2),
+                None => first,
+            }
+        };
+        let own = |index: usize| seen.own.as_ref().map(|own| &own[index]);
+        let key = joined(seen.keys.clone(), own(0));
+        let value = joined(seen.values.clone(), own(1));
         let Some(mask) = mask else {
-            let [key, value] = [key, value].map(|part| part.narrow(2, 0, count));
             return join_heads(attend(query, key, value, None, max_elements));
         };
         // Scale by scale: what a token must not see is not computed, and no mask is stored.
@@ -282,10 +288,7 @@ impl SelfAttention {
     ) -> Tensor<3> {
         let [query, key, value] = self.turned(x, rope, max_elements);
         match look {
-            Look::Own(mask) => {
-                let count = key.dims()[2];
-                mix(query, key, value, count, Some(mask), max_elements)
-            }
+            Look::Own(mask) => mix(query, Seen::all(key, value), Some(mask), max_elements),
             Look::Cache(cache, mask) => {
                 let groups = cache.groups();
                 if groups.is_empty() {
@@ -323,15 +326,7 @@ fn look_back(
         let count = rows.min(batch - start);
         let seen = cache.rows(start, count);
         let query = query.clone().narrow(0, start, count);
-        let own = mix(
-            query,
-            seen.keys,
-            seen.values,
-            seen.count,
-            mask,
-            max_elements,
-        );
-        mixed.push(own);
+        mixed.push(mix(query, seen, mask, max_elements));
         start += count;
     }
     if mixed.len() == 1 {

@@ -13,6 +13,7 @@ use super::attention::{Mask, mix, narrow, split_heads};
 use super::rope2d::Rope;
 use super::transformer::{Condition, Transformer};
 use crate::api::EngineError;
+use crate::kernels::Seen;
 use crate::schedule::ScaleSchedule;
 use crate::weights::Network as _;
 
@@ -122,8 +123,7 @@ impl Transformer {
         let heads = self.config.heads;
         let turned = plain.blocks()[index].turned(x, pass.condition.ada(index), &pass.rope, limit);
         let [query, key, value] = turned.clone();
-        let count = key.dims()[2];
-        let mixed = mix(query, key, value, count, Some(&pass.mask), limit);
+        let mixed = mix(query, Seen::all(key, value), Some(&pass.mask), limit);
         let mut direct = Vec::new();
         let mut for_mixed = Vec::new();
         for piece in pass.pieces(x) {

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor};
 
 use crate::api::Storage;
-use crate::kernels;
+use crate::kernels::{self, Seen};
 use crate::weights::{stored, widened};
 
 /// Keys and values of the finished scales of one block, each `[B, N, L, D]`.
@@ -42,13 +42,6 @@ pub const fn head_groups(heads: usize, storage: Storage) -> usize {
         groups -= 1;
     }
     groups
-}
-
-/// Keys and values of some rows, `[B, N, S', D]`, in f32 or, where attention takes them so, in half precision, of which the first `count` places are there.
-pub(super) struct Seen {
-    pub(super) keys: Tensor<4>,
-    pub(super) values: Tensor<4>,
-    pub(super) count: usize,
 }
 
 impl KvCache {
@@ -133,7 +126,7 @@ impl KvCache {
         self.beside = beside.map(|parts| parts.map(first)).collect();
     }
 
-    /// Keys and values of rows `start..start + count` of the batch.
+    /// Keys and values of rows `start..start + count` of the batch, in f32 or, where attention takes them so, in half precision.
     pub(super) fn rows(&self, start: usize, count: usize) -> Seen {
         let rows = |part: &Tensor<4>| {
             let part = match part.dtype() {
@@ -151,16 +144,19 @@ impl KvCache {
             Storage::Half => some.is_some_and(takes_half),
             Storage::Eight => false,
         };
-        let is_direct = self.beside.is_empty() && is_taken;
+        // What lies in one piece behind the room is looked at where it is.
+        if let (Some(room), [] | [_], true) = (&self.room, &self.beside[..], is_taken) {
+            let own = self.beside.first();
+            return Seen {
+                keys: rows(&room[0]),
+                values: rows(&room[1]),
+                count: self.written,
+                own: own.map(|parts| parts.each_ref().map(rows)),
+            };
+        }
         let joined = |which: usize| {
-            let room = self.room.iter().map(|room| {
-                let room = rows(&room[which]);
-                if is_direct {
-                    room
-                } else {
-                    room.narrow(2, 0, self.written)
-                }
-            });
+            let room = self.room.iter();
+            let room = room.map(|room| rows(&room[which]).narrow(2, 0, self.written));
             let beside = self.beside.iter().map(|parts| rows(&parts[which]));
             let mut parts: Vec<Tensor<4>> = room.chain(beside).collect();
             let joined = if parts.len() == 1 {
@@ -174,11 +170,7 @@ impl KvCache {
                 widened(joined, DType::F32)
             }
         };
-        Seen {
-            keys: joined(0),
-            values: joined(1),
-            count: self.len(),
-        }
+        Seen::all(joined(0), joined(1))
     }
 
     /// Tokens of a row.
@@ -214,9 +206,16 @@ mod tests {
 
     fn read(cache: &KvCache, start: usize, count: usize) -> Vec<Vec<f32>> {
         let seen = cache.rows(start, count);
+        let own = seen.own.map(|own| own.map(Some)).unwrap_or_default();
         [seen.keys, seen.values]
-            .map(|t| t.narrow(2, 0, seen.count).try_into_vec_as().unwrap())
-            .to_vec()
+            .into_iter()
+            .zip(own)
+            .map(|(first, own)| {
+                let first = first.narrow(2, 0, seen.count);
+                let all = std::iter::once(first).chain(own).collect();
+                Tensor::cat(all, 2).try_into_vec_as().unwrap()
+            })
+            .collect()
     }
 
     #[test]

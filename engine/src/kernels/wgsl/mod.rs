@@ -21,7 +21,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use self::bridge::{Launches, Shader, bound, run};
 use self::units::{MatrixUnits, matrix_units, type_name};
-use super::{PRECISION, Precision, Sight, Then};
+use super::{PRECISION, Precision, Seen, Sight, Then};
 
 /// Whether this build has them.
 pub(super) const IN_THIS_BUILD: bool = !cfg!(feature = "fast");
@@ -207,6 +207,8 @@ struct Places {
     length: usize,
     /// What keys and values are.
     kept: DType,
+    /// How many of them lie in the first pair of tensors, and the steps of those in the second, if there is one.
+    split: Option<(usize, [usize; 3])>,
 }
 
 impl Places {
@@ -242,13 +244,18 @@ impl Places {
                 let mut info = vec![queries.len() as u32, queries.start as u32];
                 info.extend(steps.map(|step| (step / 4) as u32));
                 info.push((part * KEYS_AT_ONCE) as u32);
+                let (first, steps) = self.split.unwrap_or_default();
+                info.push(first as u32);
+                info.extend(steps.map(|step| (step / 4) as u32));
                 info.extend(keys.iter().map(|&keys| keys as u32));
-                info.resize(12 + KEYS_AT_ONCE, 0);
+                info.resize(16 + KEYS_AT_ONCE, 0);
                 list.push((groups, info));
             }
         }
         let shader = match units {
-            Some(units) => units.attention(self.head_width, type_name(self.kept)?)?,
+            Some(units) => {
+                units.attention(self.head_width, type_name(self.kept)?, self.split.is_some())?
+            }
             None if self.kept == DType::F32 => self.shader()?,
             None => return None,
         };
@@ -267,7 +274,8 @@ impl Places {
             vec![
                 ("WIDTH", self.head_width as u32),
                 ("PASSING", passing as u32),
-                ("OWN", (self.head_width / 32) as u32)
+                ("OWN", (self.head_width / 32) as u32),
+                ("SPLIT", u32::from(self.split.is_some()))
             ]
         ))
     }
@@ -285,20 +293,25 @@ impl Places {
 
 /// See [`kernels::takes_half_keys`](super::takes_half_keys).
 pub(super) fn takes_half_keys(device: &Device, head_width: usize) -> bool {
-    let on = |units: MatrixUnits| units.attention(head_width, "f16").is_some();
+    let on = |units: MatrixUnits| units.attention(head_width, "f16", true).is_some();
     head_width.is_multiple_of(32) && units_for(device).is_some_and(on)
 }
 
 /// See [`kernels::attend`](super::attend).
-pub(super) fn attend(
-    query: &Tensor<4>,
-    key: &Tensor<4>,
-    value: &Tensor<4>,
-    sights: &Arc<[Sight]>,
-) -> Option<Tensor<3>> {
+pub(super) fn attend(query: &Tensor<4>, seen: &Seen, sights: &Arc<[Sight]>) -> Option<Tensor<3>> {
     let [rows, heads, length, head_width] = query.dims();
+    let (key, value) = (&seen.keys, &seen.values);
     let places = key.dims()[2];
-    if !applies(query) || value.dtype() != key.dtype() || value.dims() != key.dims() {
+    let is_alike = |[own_key, own_value]: &[Tensor<4>; 2]| {
+        own_key.dims() == own_value.dims()
+            && own_key.dims()[..2] == [rows, heads]
+            && [own_key, own_value].map(|t| t.dtype()) == [key.dtype(); 2]
+    };
+    if !applies(query)
+        || value.dtype() != key.dtype()
+        || value.dims() != key.dims()
+        || !seen.own.as_ref().is_none_or(is_alike)
+    {
         return None;
     }
     let steps = |places| [heads * places * head_width, places * head_width, head_width];
@@ -311,6 +324,10 @@ pub(super) fn attend(
         value_start: 0,
         length,
         kept: key.dtype(),
+        split: seen
+            .own
+            .as_ref()
+            .map(|[own, _]| (seen.count, steps(own.dims()[2]))),
     };
     // Neighbours that see the same keys go together.
     let mut joined: Vec<(std::ops::Range<usize>, Vec<usize>)> = Vec::new();
@@ -325,7 +342,10 @@ pub(super) fn attend(
         }
     }
     let launches = layout.launches(&joined, &query.device())?;
-    Some(run([bound(query), bound(key), bound(value)], launches))
+    // Something has to be bound.
+    let [own_key, own_value] = seen.own.as_ref().map_or([key, value], |own| own.each_ref());
+    let inputs = [query, key, value, own_key, own_value].map(bound);
+    Some(run(inputs, launches))
 }
 
 /// See [`kernels::cross_attention`](super::cross_attention).
@@ -350,9 +370,12 @@ pub(super) fn cross_attention(
         value_start: width,
         length,
         kept: text.dtype(),
+        split: None,
     };
     let launches = layout.launches(&[(0..length, lens.to_vec())], &query.device())?;
-    Some(run([bound(query), bound(text), bound(text)], launches))
+    let text = bound(text);
+    let inputs = [bound(query), text.clone(), text.clone(), text.clone(), text];
+    Some(run(inputs, launches))
 }
 
 /// See [`kernels::conv`](super::conv).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::super::{Precision, Sight, Then, with_precision};
+use super::super::{Precision, Seen, Sight, Then, with_precision};
 use super::bridge::Shader;
 use crate::api::DeviceChoice;
 use crate::model::Rope;
@@ -188,6 +188,26 @@ fn turns_are_their_definition() {
     }
 }
 
+/// The same keys and values, those of the last third in tensors of their own, and one that does not count before them.
+fn split(keys: Tensor<4>, values: Tensor<4>) -> Seen {
+    let all = keys.dims()[2];
+    let count = all - all / 3;
+    if count == all {
+        return Seen::all(keys, values);
+    }
+    let first = |t: &Tensor<4>| {
+        let first = t.clone().narrow(2, 0, count);
+        Tensor::cat(vec![first, t.clone().narrow(2, 0, 1) * 1e3], 2)
+    };
+    let own = [&keys, &values].map(|t| t.clone().narrow(2, count, all - count));
+    Seen {
+        keys: first(&keys),
+        values: first(&values),
+        count,
+        own: Some(own),
+    }
+}
+
 #[test]
 fn attention_is_its_definition() {
     let Some(software) = software() else { return };
@@ -205,18 +225,20 @@ fn attention_is_its_definition() {
             })
         };
         let sights = Sight::all(length, keys);
-        compare(
-            "attention",
-            &software,
-            &|device| {
-                let [query, key, value] = inputs(device);
-                super::attend(&query, &key, &value, &sights)
-            },
-            &|device| {
-                let [query, key, value] = inputs(device);
-                model::mix(query, key, value, keys, None, usize::MAX)
-            },
-        );
+        for seen in [Seen::all, split] {
+            compare(
+                "attention",
+                &software,
+                &|device| {
+                    let [query, key, value] = inputs(device);
+                    super::attend(&query, &seen(key, value), &sights)
+                },
+                &|device| {
+                    let [query, key, value] = inputs(device);
+                    model::mix(query, Seen::all(key, value), None, usize::MAX)
+                },
+            );
+        }
     }
 }
 
@@ -234,7 +256,7 @@ fn attention_sees_only_what_it_may() {
         &software,
         &|device| {
             let [query, key, value] = inputs(device);
-            super::attend(&query, &key, &value, &sights)
+            super::attend(&query, &split(key, value), &sights)
         },
         &|device| {
             let [query, key, value] = inputs(device);
@@ -243,7 +265,7 @@ fn attention_sees_only_what_it_may() {
                     .clone()
                     .narrow(2, sight.queries.start, sight.queries.len());
                 let [key, value] = [&key, &value].map(|t| t.clone().narrow(2, 0, sight.keys));
-                model::mix(query, key, value, sight.keys, None, usize::MAX)
+                model::mix(query, Seen::all(key, value), None, usize::MAX)
             };
             Tensor::cat(sights.iter().map(part).collect(), 1)
         },
@@ -283,9 +305,7 @@ fn cross_attention_is_its_definition() {
                     );
                     model::mix(
                         head(query.clone().narrow(0, row, 1)),
-                        head(key),
-                        head(value),
-                        len,
+                        Seen::all(head(key), head(value)),
                         None,
                         usize::MAX,
                     )
@@ -397,6 +417,7 @@ fn every_shader_is_valid_by_itself() {
                 ("OWN", width / 32),
                 ("SIDE", 3),
                 ("DOUBLE", 2),
+                ("SPLIT", half % 2),
                 ("BIASED", 1),
                 ("GELU", half % 2),
                 ("GATED", 1),

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::bridge::{Launches, Shader, bound, run};
-use super::{Precision, Sight, Then, applies, follows, parts_of};
+use super::{Precision, Seen, Sight, Then, applies, follows, parts_of};
 use crate::kernels::with_precision;
 
 /// Matrix units as a device has them.
@@ -128,7 +128,7 @@ fn is_right(device: &Device) -> bool {
     let [found, wanted] = both(&|| {
         let at = |places, first| Tensor::<4>::from_data(whole(&[1, 2, places, 32], first), device);
         let (query, key, value) = (at(9, 0) * 0.03125, at(40, 1), at(40, 2));
-        super::attend(&query, &key, &value, &Sight::all(9, 40))
+        super::attend(&query, &Seen::all(key, value), &Sight::all(9, 40))
     });
     same(found, wanted, 0.01)
 }
@@ -261,8 +261,13 @@ impl MatrixUnits {
         }
     }
 
-    /// Attention of heads of `width` to keys and values of type `kept`; `None` where they do not divide into pieces or do not fit.
-    pub(in crate::kernels) fn attention(self, width: usize, kept: &'static str) -> Option<Shader> {
+    /// Attention of heads of `width` to keys and values of type `kept`, in one pair of tensors or split over two; `None` where they do not divide into pieces or do not fit.
+    pub(in crate::kernels) fn attention(
+        self,
+        width: usize,
+        kept: &'static str,
+        is_split: bool,
+    ) -> Option<Shader> {
         let width = width as u32;
         // Values, scores, weights, and three numbers a query.
         let memory = 64 * (2 * (width + 8) + 4 * 36 + 2 * 40 + 3 * 4) + 8;
@@ -278,6 +283,7 @@ impl MatrixUnits {
                 ("DOWN", 16 / self.tile),
                 ("OWN", width / self.tile),
                 ("KINDS", 32 / self.tile),
+                ("SPLIT", u32::from(is_split)),
                 ("THREADS", 4 * self.subgroup),
             ],
             types: [&self.types()[..], &[("Kept", kept)]].concat(),

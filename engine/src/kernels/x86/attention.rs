@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -16,9 +17,9 @@ use crate::kernels::{Sight, count_products};
 
 /// Rows of as many values as a head is wide, `stride` apart.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
-    values: &'a [f32],
-    stride: usize,
+pub(super) struct Rows<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -50,17 +51,19 @@ impl<'a> Rows<'a> {
 }
 
 /// One head: queries `[L, D]`, keys and values `[S, D]`.
-struct Head<'a> {
-    query: Rows<'a>,
-    key: Rows<'a>,
-    value: Rows<'a>,
-    width: usize,
+pub(super) struct Head<'a> {
+    pub(super) query: Rows<'a>,
+    pub(super) key: Rows<'a>,
+    pub(super) value: Rows<'a>,
+    /// Keys and values behind the first so many.
+    pub(super) own: Option<(usize, [Rows<'a>; 2])>,
+    pub(super) width: usize,
     /// Whether there are enough heads that each may stay with one thread.
-    is_alone: bool,
+    pub(super) is_alone: bool,
 }
 
 /// Whether so many heads occupy all threads.
-fn are_many(heads: usize) -> bool {
+pub(super) fn are_many(heads: usize) -> bool {
     heads >= 2 * rayon::current_num_threads()
 }
 
@@ -74,13 +77,30 @@ impl Head<'_> {
         out: Place<'_>,
         columns: usize,
         stride: usize,
+        add: bool,
     ) {
-        let how = if self.is_alone {
-            How::alone()
-        } else {
-            How::default()
+        let how = How {
+            add,
+            ..if self.is_alone {
+                How::alone()
+            } else {
+                How::default()
+            }
         };
         multiply::<F>(left, right, out, columns, stride, how);
+    }
+
+    /// Keys and values from place to place, of the first `keys`.
+    #[inline(always)]
+    fn parts(&self, keys: usize) -> impl Iterator<Item = (Range<usize>, [Rows<'_>; 2])> {
+        let (first, own) = self.own.map_or((keys, None), |(count, own)| {
+            (count.min(keys), Some((count.min(keys)..keys, own)))
+        });
+        let parts = [Some((0..first, [self.key, self.value])), own];
+        parts
+            .into_iter()
+            .flatten()
+            .filter(|(places, _)| !places.is_empty())
     }
 
     /// What the queries of `sight` pay to each key they see, `[queries, keys]`.
@@ -89,11 +109,14 @@ impl Head<'_> {
         let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
         let query = self.query.from(sight.queries.start);
         let left = left_rows::<F>(query.values, count, width, query.stride);
-        let right = self.key.as_columns(width);
-        // SAFETY: a product writes all its values.
+        // SAFETY: products write all their values, one beside the other.
         let mut weights = unsafe {
             written(count * keys, |weights| {
-                self.product::<F>(left.left(), right, weights.into(), keys, keys);
+                let weights = Place::from(weights);
+                for (places, [key, _]) in self.parts(keys) {
+                    let (out, right) = (weights.part(places.start), key.as_columns(width));
+                    self.product::<F>(left.left(), right, out, places.len(), keys, false);
+                }
             })
         };
         for row in weights.chunks_exact_mut(keys) {
@@ -111,7 +134,7 @@ impl Head<'_> {
 
     /// Writes the result for the queries of `sight` to rows of `out`, `stride` apart.
     #[inline(always)]
-    fn forward<F: Factor>(&self, sight: &Sight, mut out: Place<'_>, stride: usize) {
+    pub(super) fn forward<F: Factor>(&self, sight: &Sight, mut out: Place<'_>, stride: usize) {
         let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
         if keys == 0 {
             out.clear(count, width, stride);
@@ -119,13 +142,18 @@ impl Head<'_> {
         }
         count_products(2 * count * keys * width);
         let weights = self.weights::<F>(sight);
-        let left = left_rows::<F>(&weights, count, keys, keys);
-        self.product::<F>(left.left(), self.value.as_rows(keys), out, width, stride);
+        for (places, [_, value]) in self.parts(keys) {
+            let left = left_rows::<F>(&weights[places.start..], count, places.len(), keys);
+            let right = value.as_rows(places.len());
+            // SAFETY: one after the other.
+            let out = unsafe { out.part(0) };
+            self.product::<F>(left.left(), right, out, width, stride, places.start > 0);
+        }
     }
 
     /// Adds the gradients for those of the queries of `sight`, `[queries, D]`.
     #[inline(always)]
-    fn backward<F: Factor>(
+    pub(super) fn backward<F: Factor>(
         &self,
         sight: &Sight,
         gradient: &[f32],
@@ -156,7 +184,7 @@ impl Head<'_> {
         // SAFETY: a product writes all its values.
         let mut scores = unsafe {
             written(count * keys, |scores| {
-                self.product::<F>(left.left(), right, scores.into(), keys, keys);
+                self.product::<F>(left.left(), right, scores.into(), keys, keys, false);
             })
         };
         for (score, weight) in scores
@@ -234,7 +262,11 @@ fn head_of<'a>(values: &Values<'a>, place: usize) -> Rows<'a> {
 
 impl<F: Factor> Attend<F> {
     vectorised! {
-        fn run(&self, [query, key, value]: [Values<'_>; 3]) -> Vec<f32> {
+        fn run(
+            &self,
+            [query, key, value]: [Values<'_>; 3],
+            own: Option<(usize, [Values<'_>; 2])>,
+        ) -> Vec<f32> {
             let [heads, tokens, width] = [1, 2, 3].map(|axis: usize| query.shape[axis]);
             let channels = heads * width;
             let mut seen = 0;
@@ -248,6 +280,9 @@ impl<F: Factor> Attend<F> {
                     query: head_of(&query, place),
                     key: head_of(&key, place),
                     value: head_of(&value, place),
+                    own: own
+                        .as_ref()
+                        .map(|(count, own)| (*count, own.each_ref().map(|own| head_of(own, place)))),
                     width,
                     is_alone: are_many(query.shape[0] * heads),
                 };
@@ -285,6 +320,7 @@ impl<F: Factor> Attend<F> {
                     query: head_of(&query, place),
                     key: head_of(&key, place),
                     value: head_of(&value, place),
+                    own: None,
                     width,
                     is_alone: are_many(query.shape[0] * heads),
                 };
@@ -308,7 +344,7 @@ impl<F: Factor> Operation<3> for Attend<F> {
 
     fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
         // SAFETY: operations are made only where the set is there.
-        unsafe { self.run(inputs) }
+        unsafe { self.run(inputs, None) }
     }
 }
 
@@ -324,130 +360,23 @@ impl<F: Factor> Differentiable for Attend<F> {
     }
 }
 
-/// Attention of picture tokens to text tokens.
+/// As [`Attend`], without a gradient, where keys and values beyond the first `count` lie in tensors of their own.
 ///
-/// Inputs: queries `[B, L, C]`, scaled; keys and values side by side `[B, T, 2C]`. Result `[B, L, C]`.
+/// Inputs: as there, and those keys and values.
 #[derive(Debug)]
-pub(in crate::kernels) struct CrossAttention<F: Factor> {
-    pub(in crate::kernels) heads: usize,
-    /// Text tokens of every row.
-    pub(in crate::kernels) lens: Arc<[usize]>,
-    pub(in crate::kernels) factor: PhantomData<F>,
+pub(in crate::kernels) struct AttendSplit<F: Factor> {
+    pub(in crate::kernels) attend: Attend<F>,
+    pub(in crate::kernels) count: usize,
 }
 
-impl<F: Factor> CrossAttention<F> {
-    fn sight(&self, row: usize, queries: usize) -> Sight {
-        Sight {
-            queries: 0..queries,
-            keys: self.lens[row],
-        }
+impl<F: Factor> Operation<5> for AttendSplit<F> {
+    fn shape(&self, [query, key, value, ..]: [&[usize]; 5]) -> Vec<usize> {
+        self.attend.shape([query, key, value])
     }
 
-    vectorised! {
-        fn run(&self, [query, text, _]: [Values<'_>; 3]) -> Vec<f32> {
-            let (tokens, channels) = (query.shape[1], query.shape[2]);
-            let (heads, words) = (self.heads, text.shape[1]);
-            let width = channels / heads;
-            assert_eq!(heads * width, channels, "heads side by side");
-            let one = |y: &Place<'_>, place: usize| {
-                let (row, start) = (place / heads, place % heads * width);
-                let text = &text.data[row * words * 2 * channels..][..words * 2 * channels];
-                let from_text = |start| Rows {
-                    values: &text[start..],
-                    stride: 2 * channels,
-                };
-                let first = row * tokens * channels + start;
-                let parts = Head {
-                    query: Rows {
-                        values: &query.data[first..(row + 1) * tokens * channels],
-                        stride: channels,
-                    },
-                    key: from_text(start),
-                    value: from_text(channels + start),
-                    width,
-                    is_alone: are_many(query.shape[0] * heads),
-                };
-                // SAFETY: heads lie side by side.
-                let y = unsafe { y.part(first) };
-                parts.forward::<F>(&self.sight(row, tokens), y, channels);
-            };
-            let all = |y: &mut [MaybeUninit<f32>]| {
-                let y = Place::from(y);
-                let places = (0..query.shape[0] * heads).into_par_iter();
-                places.for_each(|place| one(&y, place));
-            };
-            // SAFETY: all heads of all queries are written.
-            unsafe { written(query.data.len(), all) }
-        }
-    }
-
-    vectorised! {
-        fn back(&self, gradient: &[f32], [query, text, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
-            let (tokens, channels) = (query.shape[1], query.shape[2]);
-            let (words, width) = (text.shape[1], channels / self.heads);
-            let is_alone = are_many(query.shape[0]);
-            let mut of_query = vec![0.0; query.data.len()];
-            let mut of_text = vec![0.0; text.data.len()];
-            let rows = query
-                .data
-                .par_chunks_exact(tokens * channels)
-                .zip(text.data.par_chunks_exact(words * 2 * channels))
-                .zip(gradient.par_chunks_exact(tokens * channels))
-                .zip(of_query.par_chunks_exact_mut(tokens * channels))
-                .zip(of_text.par_chunks_exact_mut(words * 2 * channels))
-                .enumerate();
-            rows.for_each(|(row, ((((query, text), gradient), of_query), of_text))| {
-                for head in 0..self.heads {
-                    let start = head * width;
-                    let from_text = |start| Rows {
-                        values: &text[start..],
-                        stride: 2 * channels,
-                    };
-                    let parts = Head {
-                        query: Rows {
-                            values: &query[start..],
-                            stride: channels,
-                        },
-                        key: from_text(start),
-                        value: from_text(channels + start),
-                        width,
-                        is_alone,
-                    };
-                    let gradient = gather(gradient, channels, start, width);
-                    let mut of_head = vec![0.0; tokens * width];
-                    let mut of_key = vec![0.0; words * width];
-                    let mut of_value = vec![0.0; words * width];
-                    let of_parts = [&mut of_head[..], &mut of_key, &mut of_value];
-                    parts.backward::<F>(&self.sight(row, tokens), &gradient, of_parts);
-                    scatter(of_query, channels, start, width, &of_head);
-                    scatter(of_text, 2 * channels, start, width, &of_key);
-                    scatter(of_text, 2 * channels, channels + start, width, &of_value);
-                }
-            });
-            [of_query, of_text, Vec::new()]
-        }
-    }
-}
-
-impl<F: Factor> Operation<3> for CrossAttention<F> {
-    fn shape(&self, [query, _, _]: [&[usize]; 3]) -> Vec<usize> {
-        query.to_vec()
-    }
-
-    fn forward(&self, inputs: [Values<'_>; 3]) -> Vec<f32> {
+    fn forward(&self, [query, key, value, own_key, own_value]: [Values<'_>; 5]) -> Vec<f32> {
+        let own = Some((self.count, [own_key, own_value]));
         // SAFETY: operations are made only where the set is there.
-        unsafe { self.run(inputs) }
-    }
-}
-
-impl<F: Factor> Differentiable for CrossAttention<F> {
-    fn backward(
-        &self,
-        gradient: &[f32],
-        inputs: [Values<'_>; 3],
-        _wanted: [bool; 3],
-    ) -> [Vec<f32>; 3] {
-        // SAFETY: operations are made only where the set is there.
-        unsafe { self.back(gradient, inputs) }
+        unsafe { self.attend.run([query, key, value], own) }
     }
 }

@@ -252,21 +252,17 @@ pub(in crate::kernels) fn apply<const X: usize, const A: usize, const B: usize, 
     Tensor::from_dispatch(result)
 }
 
-/// Applies `operation` to tensors of rows, a matrix, and what else there is; all must lie on the processor's backend, without
-/// gradients.
-pub(in crate::kernels) fn apply_plain(
-    x: Tensor<3>,
-    weight: Tensor<2>,
-    [a, b, c]: [DispatchTensor; 3],
+/// A tensor as [`apply_plain`] takes it.
+pub(in crate::kernels) fn bound<const D: usize>(tensor: &Tensor<D>) -> DispatchTensor {
+    tensor.clone().into_dispatch()
+}
+
+/// Applies `operation`; all tensors must lie on the processor's backend, without gradients.
+pub(in crate::kernels) fn apply_plain<const Y: usize>(
+    [x, a, b, c, d]: [DispatchTensor; 5],
     operation: impl Operation<5> + 'static,
-) -> Tensor<3> {
-    let result = <Dispatch as PlainOperations>::plain_forward(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        a,
-        b,
-        c,
-        Arc::new(operation),
-    );
+) -> Tensor<Y> {
+    let operation = Arc::new(operation);
+    let result = <Dispatch as PlainOperations>::plain_forward(x, a, b, c, d, operation);
     Tensor::from_dispatch(result)
 }

@@ -29,6 +29,8 @@ macro_rules! instruction_set {
             mod pack;
             #[path = "../place.rs"]
             mod place;
+            #[path = "../text_attention.rs"]
+            pub(in crate::kernels) mod text_attention;
             #[path = "../then.rs"]
             mod then;
             $($own)*

@@ -6,8 +6,8 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::super::units::{self, MatrixUnits};
 use super::super::{attend, conv, cross_attention};
-use super::{compare, compare_within, random, software, validate};
-use crate::kernels::{Precision, Sight, Then, with_precision};
+use super::{compare, compare_within, random, software, split, validate};
+use crate::kernels::{Precision, Seen, Sight, Then, with_precision};
 use crate::{layers, model, vae};
 
 #[test]
@@ -21,14 +21,14 @@ fn what_matrix_units_do_is_valid_by_itself() {
             };
             for width in [16, 64, 96, 128] {
                 for kept in ["f32", "f16"] {
-                    let shader = units.attention(width, kept).unwrap();
+                    let shader = units.attention(width, kept, width == 64).unwrap();
                     validate(&shader.source(), &format!("attention, {units:?}, {width}"));
                 }
             }
             assert!(
                 [40, 144]
                     .iter()
-                    .all(|width| units.attention(*width, "f32").is_none())
+                    .all(|width| units.attention(*width, "f32", false).is_none())
             );
             for pieces in [[2, 2], [4, 4]] {
                 for (side, double) in [(1, 1), (3, 2)] {
@@ -87,12 +87,19 @@ fn attention_on_matrix_units_is_that_of_rounded_values() {
                 &|device| {
                     let [query, key, value] = inputs(device);
                     let [key, value] = [key, value].map(|part| part.cast(kept));
-                    with_precision(Precision::Rounded, || attend(&query, &key, &value, &sights))
+                    with_precision(Precision::Rounded, || {
+                        attend(&query, &split(key, value), &sights)
+                    })
                 },
                 &|device| {
                     let [query, key, value] = inputs(device);
                     let query = query.cast(DType::F16).cast(DType::F32);
-                    model::mix(query, rounded(key), rounded(value), keys, None, usize::MAX)
+                    model::mix(
+                        query,
+                        Seen::all(rounded(key), rounded(value)),
+                        None,
+                        usize::MAX,
+                    )
                 },
             );
         }
@@ -128,7 +135,12 @@ fn attention_to_text_on_matrix_units_is_that_of_rounded_values() {
                 let key = text.clone().narrow(2, 0, width);
                 let value = text.narrow(2, width, width);
                 let query = query.clone().narrow(0, row, 1);
-                model::mix(head(query), head(key), head(value), len, None, usize::MAX)
+                model::mix(
+                    head(query),
+                    Seen::all(head(key), head(value)),
+                    None,
+                    usize::MAX,
+                )
             });
             Tensor::cat(parts.collect(), 0)
         },
@@ -241,7 +253,7 @@ fn any_number_of_subgroups_makes_all_parts() {
             [
                 units::product(&x, &weight, None, Then::Nothing).unwrap(),
                 conv(&map, &filters, &bias, true).unwrap().flatten(0, 1),
-                attend(&query, &key, &value, &sights).unwrap(),
+                attend(&query, &Seen::all(key, value), &sights).unwrap(),
             ]
             .map(|made| made.try_into_vec_as::<f32>().unwrap())
         })
