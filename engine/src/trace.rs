@@ -178,6 +178,10 @@ struct Watch<'a> {
 }
 
 impl Watcher for Watch<'_> {
+    fn looks_inside(&self) -> bool {
+        true
+    }
+
     fn tensor(&mut self, index: usize, name: &str, tensor: &Tensor<3>) {
         if let Err(error) = self.trace.tensor(&format!("gen/s{index}/{name}"), tensor) {
             self.failed.get_or_insert(error);

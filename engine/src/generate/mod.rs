@@ -23,10 +23,12 @@ pub use plan::{Damage, Plan};
 pub use texts::Texts;
 pub use wardrobe::Wardrobe;
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use crate::api::EngineError;
-use crate::model::{KvCache, Look, Rope};
+use crate::model::{KvCache, Mask, Rope};
 use crate::read_back::read_back;
 use crate::schedule::Scale;
 use crate::vae::bsq::ResidualSum;
@@ -48,8 +50,14 @@ pub struct ScaleView<'a> {
 
 /// Watches a run: sees inner tensors by name and every finished scale.
 pub trait Watcher {
-    /// A tensor inside scale `index`: `input_features`, `block_first_in`, `block_first_out`, `block_last_out`.
+    /// A tensor inside scale `index`: `input_features`, `block_first_in`, `block_last_out`, and for those who look inside
+    /// `block_first_out`.
     fn tensor(&mut self, _index: usize, _name: &str, _tensor: &Tensor<3>) {}
+
+    /// Whether blocks are to be run one by one.
+    fn looks_inside(&self) -> bool {
+        false
+    }
 
     /// A scale is finished.
     ///
@@ -181,7 +189,7 @@ impl Run<'_> {
             }
         }
         let condition = self.conditions.at(index);
-        let mut x = if index == 0 {
+        let x = if index == 0 {
             transformer.first_token(condition)
         } else {
             let features = self.layout.next_input(&self.sums, plan, index, transformer);
@@ -196,24 +204,55 @@ impl Run<'_> {
             width,
             transformer.device(),
         );
-        for (block, cache) in self.caches.iter_mut().enumerate() {
+        let Some(x) = self.through(x, index..index + 1, &rope, None, watcher) else {
+            return Ok(None);
+        };
+        watcher.tensor(index, "block_last_out", &x);
+        let condition = self.conditions.at(index);
+        Ok(Some(transformer.logits(x, condition)))
+    }
+
+    /// The tokens `x` of `scales` through all blocks; `None` when the watcher stopped the run.
+    fn through(
+        &mut self,
+        mut x: Tensor<3>,
+        scales: Range<usize>,
+        rope: &Rope,
+        mask: Option<&Mask>,
+        watcher: &mut dyn Watcher,
+    ) -> Option<Tensor<3>> {
+        let (transformer, plan) = (self.wardrobe.at(scales.start), self.plan);
+        let condition = self.conditions.at(scales.start);
+        let [rows, tokens, _] = x.dims();
+        let at_once = if watcher.looks_inside() {
+            1
+        } else {
+            transformer.blocks_at_once(rows * tokens)
+        };
+        let depth = self.caches.len();
+        let mut block = 0;
+        while block < depth {
             if watcher.is_cancelled() {
-                return Ok(None);
+                return None;
             }
-            x = transformer.block(block, x, condition, &rope, Look::Cache(cache, None));
-            if index + 1 == plan.drawn {
-                // Nothing looks back on the last scale, nor through this block again.
-                *cache = KvCache::default();
+            let most = depth.min(block + at_once);
+            let guided = (block + 1..most).find(|&end| self.conditions.guides_after(end - 1, plan));
+            let blocks = block..guided.unwrap_or(most);
+            let caches = &mut self.caches;
+            x = transformer.pass(blocks.clone(), x, condition, rope, caches, mask);
+            if scales.end == plan.drawn {
+                // Nothing looks back on the last scale, nor through these blocks again.
+                self.caches[blocks.clone()].fill(KvCache::default());
             }
-            if block == 0 {
-                watcher.tensor(index, "block_first_out", &x);
+            if blocks == (0..1) {
+                watcher.tensor(scales.start, "block_first_out", &x);
             }
             x = self
                 .conditions
-                .guide_inside(x, block, index..index + 1, plan);
+                .guide_inside(x, blocks.end - 1, scales.clone(), plan);
+            block = blocks.end;
         }
-        watcher.tensor(index, "block_last_out", &x);
-        Ok(Some(transformer.logits(x, condition)))
+        Some(x)
     }
 
     /// Guided logits of scale `index`, one list per picture, from those that the device has.

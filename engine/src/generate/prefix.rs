@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::{Run, Watcher};
 use crate::api::EngineError;
-use crate::model::{Look, Mask, Rope};
+use crate::model::{Mask, Rope};
 
 impl Run<'_> {
     /// Takes in the bits that are given and fills the caches; `false` when the watcher stopped the run.
@@ -37,18 +37,16 @@ impl Run<'_> {
                     transformer.embed(self.conditions.with_rows(features.clone()), index)
                 }
             });
-            let mut x = Tensor::cat(tokens.collect(), 1);
+            let x = Tensor::cat(tokens.collect(), 1);
             let width = transformer.config.head_width();
             let device = transformer.device();
             let rope = Rope::new(&plan.schedule, scales.clone(), width, device);
             let mask = (scales.len() > 1).then(|| Mask::causal(&plan.schedule, &scales));
-            for (block, cache) in self.caches.iter_mut().enumerate() {
-                if watcher.is_cancelled() {
-                    return Ok(false);
-                }
-                let look = Look::Cache(cache, mask.as_ref());
-                x = transformer.block(block, x, condition, &rope, look);
-                x = self.conditions.guide_inside(x, block, scales.clone(), plan);
+            if self
+                .through(x, scales, &rope, mask.as_ref(), watcher)
+                .is_none()
+            {
+                return Ok(false);
             }
         }
         Ok(true)

@@ -65,9 +65,9 @@ impl Conditions {
     /// Leaves the pictures without text out of what is still to come.
     pub(super) fn end_guidance(&mut self, pictures: usize) {
         self.guided = false;
-        self.prompt = self.prompt.first_rows(pictures);
+        self.prompt = self.prompt.rows(0, pictures);
         if let Some((_, detail)) = &mut self.detail {
-            *detail = detail.first_rows(pictures);
+            *detail = detail.rows(0, pictures);
         }
     }
 
@@ -88,6 +88,12 @@ impl Conditions {
         }
     }
 
+    /// Whether guidance is drawn into the tokens that leave `block`.
+    pub(super) fn guides_after(&self, block: usize, plan: &Plan) -> bool {
+        let from_end = block as i32 - plan.depth as i32;
+        self.guided && plan.cfg_insertion_layers.contains(&from_end)
+    }
+
     /// Guidance after block `block` over the tokens `x` of `scales`, where the plan wants it there.
     pub(super) fn guide_inside(
         &self,
@@ -96,8 +102,7 @@ impl Conditions {
         scales: Range<usize>,
         plan: &Plan,
     ) -> Tensor<3> {
-        let from_end = block as i32 - plan.depth as i32;
-        if !self.guided || !plan.cfg_insertion_layers.contains(&from_end) {
+        if !self.guides_after(block, plan) {
             return x;
         }
         let rows = plan.seeds.len();

@@ -25,8 +25,10 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::LocalKey;
 
 use burn::tensor::{DType, Device, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 pub use wgsl::units::{MatrixUnits, matrix_units, use_matrix_units};
 
@@ -117,14 +119,58 @@ thread_local! {
 
 /// Runs `work` with this precision; gradients of what it computes keep it.
 pub fn with_precision<T>(precision: Precision, work: impl FnOnce() -> T) -> T {
-    struct Reset(Precision);
-    impl Drop for Reset {
+    with_cell(&PRECISION, precision, work)
+}
+
+/// Runs `work` while `cell` holds `value`.
+fn with_cell<V: Copy, T>(
+    cell: &'static LocalKey<Cell<V>>,
+    value: V,
+    work: impl FnOnce() -> T,
+) -> T {
+    struct Reset<V: Copy + 'static>(&'static LocalKey<Cell<V>>, V);
+    impl<V: Copy> Drop for Reset<V> {
         fn drop(&mut self) {
-            PRECISION.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _reset = Reset(PRECISION.replace(precision));
+    let _reset = Reset(cell, cell.replace(value));
     work()
+}
+
+thread_local! {
+    static IS_ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Threads that share an operation asked for here.
+#[cfg(target_arch = "x86_64")]
+fn threads() -> usize {
+    if IS_ALONE.get() {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
+}
+
+/// Does all of `work` as this thread would, on this thread and its helpers. Where there is enough for all of them, each computes
+/// its operations alone.
+pub fn side_by_side<T: Send>(mut work: Vec<impl FnOnce() -> T + Send>) -> Vec<T> {
+    if work.len() == 1 {
+        return work.drain(..).map(|work| work()).collect();
+    }
+    let precision = PRECISION.get();
+    let is_alone = work.len() >= rayon::current_num_threads();
+    #[cfg(test)]
+    let is_narrow = tests::ONLY_NARROW.get();
+    let one = |work: _| {
+        #[cfg(test)]
+        let before = tests::ONLY_NARROW.replace(is_narrow);
+        let done = with_cell(&IS_ALONE, is_alone, || with_precision(precision, work));
+        #[cfg(test)]
+        tests::ONLY_NARROW.set(before);
+        done
+    };
+    work.into_par_iter().map(one).collect()
 }
 
 /// Queries that see the same number of first keys.

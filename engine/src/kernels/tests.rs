@@ -10,7 +10,7 @@ use crate::layers;
 use crate::random::Stream;
 
 thread_local! {
-    static ONLY_NARROW: Cell<bool> = const { Cell::new(false) };
+    pub(super) static ONLY_NARROW: Cell<bool> = const { Cell::new(false) };
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
+use super::side_by_side::share_of;
 use crate::api::Storage;
 use crate::kernels::{self, Seen};
 use crate::weights::{stored, widened};
@@ -23,6 +24,9 @@ pub struct KvCache {
     storage: Storage,
     /// A cache for each row, where rows are computed one by one.
     rows: Vec<Self>,
+    /// A cache for each share of so many rows, where these are computed side by side.
+    shares: Vec<Self>,
+    share: usize,
     /// A cache for each group of heads, where these are looked at one by one, and how many there shall be.
     groups: Vec<Self>,
     group_count: usize,
@@ -62,6 +66,23 @@ impl KvCache {
         let more = count.saturating_sub(self.rows.len());
         self.rows.extend(std::iter::repeat_n(row, more));
         &mut self.rows[index]
+    }
+
+    /// How many rows of a batch are a share; the first to ask, with `rows` of them, settles it.
+    pub(super) fn share(&mut self, rows: usize) -> usize {
+        if self.share == 0 {
+            self.share = share_of(rows);
+        }
+        self.share
+    }
+
+    /// The caches of `count` shares of `share` rows each.
+    pub(super) fn shares(&mut self, share: usize, count: usize) -> &mut [Self] {
+        self.share = share;
+        let more = count.saturating_sub(self.shares.len());
+        let empty = self.empty();
+        self.shares.extend(std::iter::repeat_n(empty, more));
+        &mut self.shares[..count]
     }
 
     /// The same, looked at in `count` groups of heads.
@@ -118,6 +139,13 @@ impl KvCache {
             stored(rows, self.storage)
         };
         self.rows.truncate(count);
+        if self.share > 0 {
+            self.shares.truncate(count.div_ceil(self.share));
+            let last = count - (count - 1) / self.share * self.share;
+            if let Some(share) = self.shares.last_mut() {
+                share.keep_rows(last);
+            }
+        }
         self.groups
             .iter_mut()
             .for_each(|group| group.keep_rows(count));
@@ -283,7 +311,7 @@ mod tests {
                 for cache in &mut caches {
                     cache.keep_rows(rows);
                 }
-                let condition = condition.first_rows(rows);
+                let condition = condition.rows(0, rows);
                 let rope = Rope::new(&schedule, index..index + 1, 32, &device);
                 let mut x = values([rows, scale.tokens(), 128], index as u64);
                 for (block, cache) in caches.iter_mut().enumerate() {

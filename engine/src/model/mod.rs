@@ -9,6 +9,7 @@ pub(crate) mod by_block;
 mod config;
 mod kv_cache;
 mod rope2d;
+mod side_by_side;
 mod text_attention;
 mod transformer;
 

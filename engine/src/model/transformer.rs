@@ -1,6 +1,6 @@
 //! The whole network: text in, logits of the next scale's bits out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
@@ -35,7 +35,7 @@ pub struct Transformer {
     head: Linear,
     device: Device,
     max_elements: usize,
-    cache: Storage,
+    pub(super) cache: Storage,
     /// Whether blocks take the rows of a batch one by one: slower, and the least memory.
     pub(super) rows_alone: bool,
 }
@@ -56,6 +56,8 @@ pub struct Condition {
     text_kv: Vec<TextKv>,
     bias: Option<Tensor<4>>,
     lens: Arc<[usize]>,
+    /// The same for so many rows each, once it was asked for.
+    shares: OnceLock<(usize, Arc<[Self]>)>,
 }
 
 /// Hides the padding of texts of `lens` tokens: 0 where a token is, else a large negative number, `[R, 1, 1, T]`.
@@ -88,6 +90,7 @@ impl Condition {
             text_kv: self.text_kv.iter().map(|kv| kv.spread(count)).collect(),
             bias: self.bias.as_ref().map(|bias| spread_rows(bias, count)),
             lens: spread_lens(&self.lens, count),
+            shares: OnceLock::new(),
         }
     }
 }
@@ -104,6 +107,7 @@ impl Condition {
             text_kv: Vec::new(),
             bias: self.bias.clone().map(Tensor::autodiff),
             lens: self.lens.clone(),
+            shares: OnceLock::new(),
         }
     }
 
@@ -144,19 +148,37 @@ impl Condition {
 }
 
 impl Condition {
-    /// The first `count` rows alone.
-    pub fn first_rows(&self, count: usize) -> Self {
-        let kv = self.text_kv.iter().map(|kv| kv.rows(0, count));
-        let first = |part: &Tensor<3>| part.clone().narrow(0, 0, count);
+    /// Rows `start..start + count` alone.
+    pub fn rows(&self, start: usize, count: usize) -> Self {
+        let kv = self.text_kv.iter().map(|kv| kv.rows(start, count));
+        let own = |part: &Tensor<3>| part.clone().narrow(0, start, count);
         Self {
-            summary: self.summary.clone().narrow(0, 0, count),
-            text: self.text.clone().narrow(0, 0, count),
-            shared_ada: first(&self.shared_ada),
-            head_ada: self.head_ada.each_ref().map(&first),
-            ada: self.each_ada(first),
+            summary: self.summary.clone().narrow(0, start, count),
+            text: self.text.clone().narrow(0, start, count),
+            shared_ada: own(&self.shared_ada),
+            head_ada: self.head_ada.each_ref().map(&own),
+            ada: self.each_ada(own),
             text_kv: kv.collect(),
-            bias: self.bias.clone().map(|bias| bias.narrow(0, 0, count)),
-            lens: self.lens.iter().take(count).copied().collect(),
+            bias: self.bias.clone().map(|bias| bias.narrow(0, start, count)),
+            lens: self.lens[start..start + count].into(),
+            shares: OnceLock::new(),
+        }
+    }
+
+    /// The same for `share` rows each.
+    pub(super) fn shares(&self, share: usize) -> Arc<[Self]> {
+        let make = || {
+            let rows = self.lens.len();
+            let starts = (0..rows).step_by(share);
+            starts
+                .map(|start| self.rows(start, share.min(rows - start)))
+                .collect()
+        };
+        let (known, shares) = self.shares.get_or_init(|| (share, make()));
+        if *known == share {
+            shares.clone()
+        } else {
+            make()
         }
     }
 }
@@ -276,6 +298,7 @@ impl Transformer {
             text_kv,
             bias,
             lens,
+            shares: OnceLock::new(),
         }
     }
 

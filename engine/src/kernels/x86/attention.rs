@@ -11,9 +11,9 @@ use super::bridge::{Differentiable, Numbers, Operation, Values};
 use super::factor::Factor;
 use super::gemm::{How, multiply};
 use super::math::{exp, sum_of};
-use super::pack::{Left, Right, left_columns, left_rows};
+use super::pack::{Left, Right, left_columns, left_rows, some_of};
 use super::place::{Place, written};
-use crate::kernels::{Sight, count_products};
+use crate::kernels::{Sight, count_products, threads};
 
 /// Rows of as many values as a head is wide, `stride` apart.
 #[derive(Clone, Copy)]
@@ -64,7 +64,7 @@ pub(super) struct Head<'a> {
 
 /// Whether so many heads occupy all threads.
 pub(super) fn are_many(heads: usize) -> bool {
-    heads >= 2 * rayon::current_num_threads()
+    threads() == 1 || heads >= 2 * threads()
 }
 
 impl Head<'_> {
@@ -296,7 +296,9 @@ impl<F: Factor> Attend<F> {
             let all = |y: &mut [MaybeUninit<f32>]| {
                 let y = Place::from(y);
                 let places = (0..query.shape[0] * heads).into_par_iter();
-                places.for_each(|place| one(&y, place));
+                places
+                    .with_min_len(some_of(1))
+                    .for_each(|place| one(&y, place));
             };
             // SAFETY: all heads of all queries are written, as was checked.
             unsafe { written(query.data.len(), all) }

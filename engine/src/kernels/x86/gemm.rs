@@ -12,6 +12,7 @@ use super::lanes::{self, LANES, TILE_ROWS};
 use super::pack::{COLUMNS_AT_ONCE, Left, Right, TILE_COLUMNS, fetch};
 use super::place::Place;
 use super::then::Then;
+use crate::kernels::threads;
 
 /// Rows of the left factor that stay in the second cache: at most 192 KiB with [`Factor::STEPS_AT_ONCE`].
 const ROWS_AT_ONCE: usize = 16 * TILE_ROWS;
@@ -45,7 +46,7 @@ impl Default for How<'_> {
             add: false,
             bias: None,
             then: Then::Nothing,
-            threads: rayon::current_num_threads(),
+            threads: threads(),
         }
     }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::bridge::{Differentiable, Operation, Values};
 use super::math::{sigmoid, sum_of};
-use super::pack::at_least;
+use super::pack::{at_least, some_of};
 use super::place::written;
 
 /// Group normalisation, scale and shift per channel, then `SiLU`.
@@ -59,7 +59,7 @@ impl GroupNormSilu {
                     .par_chunks_exact(size)
                     .zip(y.par_chunks_exact_mut(size))
                     .enumerate()
-                    .with_min_len(8)
+                    .with_min_len(some_of(8))
                     .for_each(one);
             };
             // SAFETY: groups are all there is.

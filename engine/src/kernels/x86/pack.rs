@@ -10,6 +10,7 @@ use super::bridge::Numbers;
 use super::columns::{pack_columns, widen};
 use super::factor::Factor;
 use super::lanes::{BLOCK, LANES};
+use crate::kernels::threads;
 
 /// Columns of one tile: two vectors.
 pub(super) const TILE_COLUMNS: usize = 2 * LANES;
@@ -244,9 +245,14 @@ pub(in crate::kernels) fn left_columns<F: Factor>(
     }
 }
 
-/// Chunks of so many values that one thread takes at once, so that sharing pays.
-pub(super) const fn at_least(values: usize) -> usize {
-    (1_usize << 15).div_ceil(values)
+/// How many chunks of so many values one thread takes at once, so that sharing pays.
+pub(super) fn at_least(values: usize) -> usize {
+    some_of((1_usize << 15).div_ceil(values))
+}
+
+/// So many of what there is, or all where a thread computes alone.
+pub(super) fn some_of(count: usize) -> usize {
+    if threads() == 1 { usize::MAX } else { count }
 }
 
 /// Asks for `count` values that will be read soon.

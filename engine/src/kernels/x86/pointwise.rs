@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::bridge::{Differentiable, Operation, Values};
 use super::math::{CUBED, DOUBLED, gelu, sigmoid};
-use super::pack::at_least;
+use super::pack::{at_least, some_of};
 use super::place::written;
 
 /// [`gelu`]. Input: `x`.
@@ -22,6 +22,7 @@ impl Gelu {
             let all = |y: &mut [MaybeUninit<f32>]| {
                 x.par_chunks(SHARE)
                     .zip(y.par_chunks_mut(SHARE))
+                    .with_min_len(some_of(1))
                     .for_each(|(x, y)| {
                         for (x, y) in x.iter().zip(y) {
                             y.write(gelu(*x));

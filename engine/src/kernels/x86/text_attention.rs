@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::attention::{Head, Rows, are_many, gather, scatter};
 use super::bridge::{Differentiable, Operation, Values};
 use super::factor::Factor;
+use super::pack::some_of;
 use super::place::{Place, written};
 use crate::kernels::Sight;
 
@@ -63,7 +64,9 @@ impl<F: Factor> CrossAttention<F> {
             let all = |y: &mut [MaybeUninit<f32>]| {
                 let y = Place::from(y);
                 let places = (0..query.shape[0] * heads).into_par_iter();
-                places.for_each(|place| one(&y, place));
+                places
+                    .with_min_len(some_of(1))
+                    .for_each(|place| one(&y, place));
             };
             // SAFETY: all heads of all queries are written.
             unsafe { written(query.data.len(), all) }

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::attention::{gather, scatter};
 use super::bridge::{Differentiable, Operation, Values};
 use super::math::sum_of;
+use super::pack::some_of;
 use super::place::written;
 
 /// Splits heads, brings queries and keys to a length, and turns them by their place.
@@ -113,7 +114,7 @@ impl Turn {
             let all = |y: &mut [MaybeUninit<f32>]| {
                 y.par_chunks_exact_mut(tokens * width)
                     .enumerate()
-                    .with_min_len(8)
+                    .with_min_len(some_of(8))
                     .for_each(one);
             };
             // SAFETY: heads of all tokens are all there is; a token without turns would have stopped it.
