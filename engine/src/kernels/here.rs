@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use super::x86::bridge::{apply, apply_plain, bound};
-use super::{PRECISION, Precision, Seen, Sight, Then, available, x86};
+use super::x86::bridge::{apply, apply_into, apply_plain, bound};
+use super::{PRECISION, Precision, Room, Seen, Sight, Then, available, x86};
 
 /// The thread's precision where the operations apply to a tensor: one on the processor, in f32 and with values.
 pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> Option<Precision> {
@@ -161,12 +161,46 @@ pub(super) fn turn(
     qkv: &Tensor<3>,
     lengths: &Tensor<4>,
     turns: &Arc<[Vec<f32>; 2]>,
-) -> Option<Tensor<5>> {
+) -> Option<[Tensor<4>; 3]> {
     let device = qkv.device();
     applies(qkv)?;
     let (heads, turns) = (lengths.dims()[1], turns.clone());
     let (qkv, lengths, nothing) = (qkv.clone(), lengths.clone(), nothing(&device));
-    Some(by_set!(set => apply(qkv, lengths, nothing, set::turn::Turn { heads, turns })))
+    let turned: Tensor<5> =
+        by_set!(set => apply(qkv, lengths, nothing, set::turn::Turn { heads, turns }));
+    Some([0, 1, 2].map(|part| turned.clone().narrow(0, part, 1).squeeze_dim(0)))
+}
+
+pub(super) fn turn_into(
+    qkv: &Tensor<3>,
+    lengths: &Tensor<4>,
+    turns: &Arc<[Vec<f32>; 2]>,
+    room: Room,
+) -> (Option<Tensor<4>>, Room) {
+    let fits = room.keys.dtype() == DType::F32
+        && !qkv.device().is_autodiff()
+        && room.first + qkv.dims()[1] <= room.places();
+    let (Some(set), true) = (applies(qkv).and_then(|_| x86::set()), fits) else {
+        return (None, room);
+    };
+    let (heads, turns, first) = (lengths.dims()[1], turns.clone(), room.first);
+    let inputs = [bound(qkv), bound(lengths)];
+    let (query, keys, values) = match set {
+        x86::Set::Wide => {
+            let turn = x86::wide::turn::Turn { heads, turns };
+            apply_into(inputs, room.keys, room.values, (turn, first))
+        }
+        x86::Set::Narrow => {
+            let turn = x86::narrow::turn::Turn { heads, turns };
+            apply_into(inputs, room.keys, room.values, (turn, first))
+        }
+    };
+    let room = Room {
+        keys,
+        values,
+        first,
+    };
+    (Some(query), room)
 }
 
 pub(super) fn attend(query: &Tensor<4>, seen: &Seen, sights: &Arc<[Sight]>) -> Option<Tensor<3>> {

@@ -199,7 +199,7 @@ impl Sight {
 /// Other processors have no operations of their own yet.
 #[cfg(not(target_arch = "x86_64"))]
 mod here {
-    use super::{Arc, Seen, Sight, Tensor, Then};
+    use super::{Arc, Room, Seen, Sight, Tensor, Then};
 
     macro_rules! none {
         ($($name:ident<$($d:ident),*>($($argument:ty),*) -> $result:ty;)*) => {
@@ -214,9 +214,18 @@ mod here {
         layer_norm<>(&Tensor<3>, &Tensor<3>, &Tensor<3>, f32, f32) -> Tensor<3>;
         gelu_tanh<D>(&Tensor<D>) -> Tensor<D>;
         gated_sum<>(&Tensor<3>, &Tensor<3>, &Tensor<3>) -> Tensor<3>;
-        turn<>(&Tensor<3>, &Tensor<4>, &Arc<[Vec<f32>; 2]>) -> Tensor<5>;
+        turn<>(&Tensor<3>, &Tensor<4>, &Arc<[Vec<f32>; 2]>) -> [Tensor<4>; 3];
         attend<>(&Tensor<4>, &Seen, &Arc<[Sight]>) -> Tensor<3>;
         cross_attention<>(&Tensor<3>, &Tensor<3>, usize, &Arc<[usize]>) -> Tensor<3>;
+    }
+
+    pub(super) fn turn_into(
+        _: &Tensor<3>,
+        _: &Tensor<4>,
+        _: &Arc<[Vec<f32>; 2]>,
+        room: Room,
+    ) -> (Option<Tensor<4>>, Room) {
+        (None, room)
     }
 }
 
@@ -318,7 +327,7 @@ pub fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<
     here::gated_sum(x, branch, gate)
 }
 
-/// Heads of `qkv` `[B, L, 3C]`, queries and keys brought to a length and turned: `[3, B, N, L, D]`.
+/// Heads of `qkv` `[B, L, 3C]`, queries and keys brought to a length and turned, and values: `[B, N, L, D]` each.
 ///
 /// `lengths` are the logarithms of the queries' lengths `[1, N, 1, 1]`, `turns` cosines and sines `[L, D/2]`, and
 /// `device_turns` the same side by side on the device, `[L, D/2, 2]`.
@@ -327,8 +336,42 @@ pub fn turn(
     lengths: &Tensor<4>,
     turns: &Arc<[Vec<f32>; 2]>,
     device_turns: &Tensor<3>,
-) -> Option<Tensor<5>> {
+) -> Option<[Tensor<4>; 3]> {
     here::turn(qkv, lengths, turns).or_else(|| wgsl::turn(qkv, lengths, device_turns))
+}
+
+/// Where the keys and values of a pass go.
+#[derive(Debug)]
+pub struct Room {
+    /// `[B, N, S, D]`.
+    pub keys: Tensor<4>,
+    /// Shaped as the keys.
+    pub values: Tensor<4>,
+    /// The first of their places that is free.
+    pub first: usize,
+}
+
+impl Room {
+    /// Their places.
+    fn places(&self) -> usize {
+        self.keys.dims()[2]
+    }
+}
+
+/// As [`turn`], without gradients, keys and values written into `room`: the queries, and the room, which stays as it was
+/// where this does not apply.
+pub fn turn_into(
+    qkv: &Tensor<3>,
+    lengths: &Tensor<4>,
+    turns: &Arc<[Vec<f32>; 2]>,
+    device_turns: &Tensor<3>,
+    room: Room,
+) -> (Option<Tensor<4>>, Room) {
+    let (query, room) = here::turn_into(qkv, lengths, turns, room);
+    if query.is_some() {
+        return (query, room);
+    }
+    wgsl::turn_into(qkv, lengths, device_turns, room)
 }
 
 /// Keys and values that attention looks at.

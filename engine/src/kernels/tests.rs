@@ -334,6 +334,43 @@ fn self_attention() {
     }
 }
 
+/// Keys and values written into room for more are what they are by themselves, to the bit; what was there stays.
+#[test]
+fn turned_into_room() {
+    use crate::model::Rope;
+    use crate::schedule::ScaleSchedule;
+    let schedule = ScaleSchedule::nearest(1.25, 3).unwrap();
+    let tokens = schedule.tokens();
+    for (heads, width) in [(1, 4), (3, 32)] {
+        let rope = Rope::new(&schedule, 0..3, width, &Device::flex());
+        let qkv = random([2, tokens, 3 * heads * width], 1).without_autodiff();
+        let lengths = spread([1, heads, 1, 1], 2, 1.0, 3.0).without_autodiff();
+        for narrow in [false, true] {
+            ONLY_NARROW.set(narrow);
+            let shape = [2, heads, tokens + 5, width];
+            let [keys, values_of] = [3, 4].map(|seed| random(shape, seed).without_autodiff());
+            let room = super::Room {
+                keys: keys.clone(),
+                values: values_of.clone(),
+                first: 3,
+            };
+            let (turns, on_device) = (rope.turns(), rope.device_turns());
+            let (query, room) = super::turn_into(&qkv, &lengths, turns, on_device, room);
+            let own = super::turn(&qkv, &lengths, turns, on_device).unwrap();
+            ONLY_NARROW.set(false);
+            assert!(values(&query.unwrap()) == values(&own[0]));
+            let places = [0..2, 0..heads, 3..3 + tokens, 0..width];
+            for (found, was, own) in [
+                (room.keys, keys, &own[1]),
+                (room.values, values_of, &own[2]),
+            ] {
+                let wanted = was.slice_assign(places.clone(), own.clone());
+                assert!(values(&found) == values(&wanted), "narrow {narrow}");
+            }
+        }
+    }
+}
+
 /// As while drawing: more queries than are taken at once, and more keys than queries.
 #[test]
 fn attention_to_all() {

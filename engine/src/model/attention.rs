@@ -79,7 +79,7 @@ pub(super) fn join_heads(x: Tensor<4>) -> Tensor<3> {
 /// turned by their place, queries brought to a length whose logarithm is in `lengths` `[1, N, 1, 1]`.
 pub(crate) fn split_and_turn(qkv: Tensor<3>, lengths: &Tensor<4>, rope: &Rope) -> [Tensor<4>; 3] {
     if let Some(turned) = kernels::turn(&qkv, lengths, rope.turns(), rope.device_turns()) {
-        return [0, 1, 2].map(|part| turned.clone().narrow(0, part, 1).squeeze_dim(0));
+        return turned;
     }
     let (heads, width) = (lengths.dims()[1], qkv.dims()[2] / 3);
     let part = |index: usize| split_heads(qkv.clone().narrow(2, index * width, width), heads);
@@ -273,6 +273,38 @@ impl SelfAttention {
         })
     }
 
+    /// Queries of the tokens `x` `[B, L, C]`, `[B, N, L, D]`, keys and values written into `cache` in the same pass; `None` where
+    /// there is no room, or no such pass.
+    fn turned_into(
+        &self,
+        x: &Tensor<3>,
+        rope: &Rope,
+        cache: &mut KvCache,
+        max_elements: usize,
+    ) -> Option<Tensor<4>> {
+        let [batch, length, _] = x.dims();
+        if batch * length * 3 * self.width > max_elements {
+            return None;
+        }
+        let shape = [batch, self.heads, length, self.width / self.heads];
+        let room = cache.take_room(shape, &x.device())?;
+        let qkv = self.qkv(x.clone());
+        let (turns, device_turns) = (rope.turns(), rope.device_turns());
+        let (query, room) = kernels::turn_into(&qkv, &self.scale_mul, turns, device_turns, room);
+        match query {
+            Some(query) => {
+                cache.give_room(room, length);
+                Some(query)
+            }
+            None => {
+                cache.give_room(room, 0);
+                let [query, key, value] = split_and_turn(qkv, &self.scale_mul, rope);
+                cache.push(key, value);
+                Some(query)
+            }
+        }
+    }
+
     /// What the tokens make of `mixed` `[B, L, C]`, the values they have seen, and what becomes of it.
     pub(super) fn project(&self, mixed: Tensor<3>, then: Then<'_>) -> Tensor<3> {
         self.proj.forward_then(mixed, then)
@@ -286,10 +318,16 @@ impl SelfAttention {
         look: Look<'_>,
         max_elements: usize,
     ) -> Tensor<3> {
-        let [query, key, value] = self.turned(x, rope, max_elements);
         match look {
-            Look::Own(mask) => mix(query, Seen::all(key, value), Some(mask), max_elements),
+            Look::Own(mask) => {
+                let [query, key, value] = self.turned(x, rope, max_elements);
+                mix(query, Seen::all(key, value), Some(mask), max_elements)
+            }
             Look::Cache(cache, mask) => {
+                if let Some(query) = self.turned_into(x, rope, cache, max_elements) {
+                    return look_at(query, cache, mask, max_elements);
+                }
+                let [query, key, value] = self.turned(x, rope, max_elements);
                 let groups = cache.groups();
                 if groups.is_empty() {
                     return look_back([query, key, value], cache, mask, max_elements);
@@ -315,8 +353,18 @@ fn look_back(
     mask: Option<&Mask>,
     max_elements: usize,
 ) -> Tensor<3> {
-    let [batch, heads, _, width] = query.dims();
     cache.push(key, value);
+    look_at(query, cache, mask, max_elements)
+}
+
+/// Mixes what the queries `[B, N, L, D]` see in `cache`: `[B, L, C]`.
+fn look_at(
+    query: Tensor<4>,
+    cache: &KvCache,
+    mask: Option<&Mask>,
+    max_elements: usize,
+) -> Tensor<3> {
+    let [batch, heads, _, width] = query.dims();
     // Whole batches when their keys fit the device, else row by row.
     let row = heads * width * cache.places();
     let rows = (max_elements / row.max(1)).clamp(1, batch);

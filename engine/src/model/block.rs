@@ -127,8 +127,8 @@ impl Block {
         text: &BlockText<'_>,
         max_elements: usize,
     ) -> Tensor<3> {
-        let Ada([mixed_gate, gate, _, scale, _, shift]) = text.ada.clone();
-        let gated = Then::Added(&x, Some(&mixed_gate));
+        let Ada([mixed_gate, gate, _, scale, _, shift]) = text.ada;
+        let gated = Then::Added(&x, Some(mixed_gate));
         let x = self.self_attention.project(mixed, gated);
         let weight = self.ca_norm_weight.clone().unsqueeze();
         let bias = self.ca_norm_bias.clone().unsqueeze();
@@ -137,8 +137,8 @@ impl Block {
         let x = self
             .cross_attention
             .add_to(&x, normed, text.text_kv, bias, max_elements);
-        let modulated = scaled_norm(&x, &scale, &shift, 1.0, NORM_EPSILON);
-        self.feed_forward(&x, modulated, &gate, max_elements)
+        let modulated = scaled_norm(&x, scale, shift, 1.0, NORM_EPSILON);
+        self.feed_forward(&x, modulated, gate, max_elements)
     }
 
     /// What comes out of the network for `modulated`, gated and added to `x`.

@@ -1,10 +1,10 @@
 //! Keys and values of finished scales.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::side_by_side::share_of;
 use crate::api::Storage;
-use crate::kernels::{self, Seen};
+use crate::kernels::{self, Room, Seen};
 use crate::weights::{stored, widened};
 
 /// Keys and values of the finished scales of one block, each `[B, N, L, D]`.
@@ -46,6 +46,19 @@ pub const fn head_groups(heads: usize, storage: Storage) -> usize {
         groups -= 1;
     }
     groups
+}
+
+/// Room for `shape` values that nobody looks at before they are written.
+fn empty(shape: [usize; 4], storage: Storage, device: &Device) -> Tensor<4> {
+    match storage {
+        Storage::Half => Tensor::empty(shape, (device, DType::F16)),
+        // Quicker than the backend's own, which fills and then copies.
+        _ if *device == Device::flex() => {
+            let count = shape.iter().product();
+            Tensor::from_data(TensorData::new(vec![0.0_f32; count], shape), device)
+        }
+        _ => Tensor::empty(shape, (device, DType::F32)),
+    }
 }
 
 impl KvCache {
@@ -108,27 +121,42 @@ impl KvCache {
     pub(super) fn push(&mut self, keys: Tensor<4>, values: Tensor<4>) {
         let own = [keys, values].map(|own| stored(own, self.storage));
         let [batch, heads, count, width] = own[0].dims();
-        let is_small = batch * heads * width * self.capacity <= self.max_elements;
-        let fits = self.written + count <= self.capacity && self.beside.is_empty();
-        if !is_small || self.storage == Storage::Eight || !fits {
+        let Some(room) = self.take_room([batch, heads, count, width], &own[0].device()) else {
             self.beside.push(own);
             return;
+        };
+        let places = [0..batch, 0..heads, room.first..room.first + count, 0..width];
+        let [own_keys, own_values] = own;
+        let room = Room {
+            keys: room.keys.slice_assign(places.clone(), own_keys),
+            values: room.values.slice_assign(places, own_values),
+            ..room
+        };
+        self.give_room(room, count);
+    }
+
+    /// The room, where keys and values of `shape` fit into it; whoever takes it gives it back.
+    pub(super) fn take_room(&mut self, shape: [usize; 4], device: &Device) -> Option<Room> {
+        let [batch, heads, count, width] = shape;
+        let is_small = batch * heads * width * self.capacity <= self.max_elements;
+        let fits = self.written + count <= self.capacity && self.beside.is_empty();
+        let is_plain = self.storage != Storage::Eight && self.group_count < 2;
+        if !is_small || !fits || !is_plain {
+            return None;
         }
-        let room = self.room.take().unwrap_or_else(|| {
-            let shape = [batch, heads, self.capacity, width];
-            [(); 2].map(|()| Tensor::zeros(shape, (&own[0].device(), own[0].dtype())))
-        });
-        let places = [
-            0..batch,
-            0..heads,
-            self.written..self.written + count,
-            0..width,
-        ];
-        let [[keys, values], [own_keys, own_values]] = [room, own];
-        self.room = Some([
-            keys.slice_assign(places.clone(), own_keys),
-            values.slice_assign(places, own_values),
-        ]);
+        let shape = [batch, heads, self.capacity, width];
+        let make = || [(); 2].map(|()| empty(shape, self.storage, device));
+        let [keys, values] = self.room.take().unwrap_or_else(make);
+        Some(Room {
+            keys,
+            values,
+            first: self.written,
+        })
+    }
+
+    /// Puts the room back, `count` more of whose places are written.
+    pub(super) fn give_room(&mut self, room: Room, count: usize) {
+        self.room = Some([room.keys, room.values]);
         self.written += count;
     }
 

@@ -57,11 +57,13 @@ impl Rope {
             .iter()
             .flat_map(|&scale| angles(scale, schedule.rope_base, head_width))
             .collect();
-        let turns = [f32::cos, f32::sin].map(|f| angles.iter().map(|&a| f(a)).collect());
+        let turns: [Vec<f32>; 2] =
+            [f32::cos, f32::sin].map(|f| angles.iter().map(|&a| f(a)).collect());
+        let [cos, sin] = &turns;
         let tokens = 2 * angles.len() / head_width;
-        let side_by_side: Vec<f32> = angles.iter().flat_map(|&a| [a.cos(), a.sin()]).collect();
-        let table = |f: fn(f32) -> f32| {
-            let values: Vec<f32> = angles.iter().flat_map(|&a| [f(a), f(a)]).collect();
+        let side_by_side: Vec<f32> = cos.iter().zip(sin).flat_map(|(&c, &s)| [c, s]).collect();
+        let table = |of: &[f32]| {
+            let values: Vec<f32> = of.iter().flat_map(|&value| [value; 2]).collect();
             Tensor::from_data(TensorData::new(values, [1, 1, tokens, head_width]), device)
         };
         // (x · swap)[2j] = -x[2j+1] and (x · swap)[2j+1] = x[2j], exact in any precision.
@@ -71,8 +73,8 @@ impl Rope {
             swap[2 * pair * head_width + 2 * pair + 1] = 1.0;
         }
         Self {
-            cos: table(f32::cos),
-            sin: table(f32::sin),
+            cos: table(cos),
+            sin: table(sin),
             swap: Tensor::from_data(
                 TensorData::new(swap, [1, 1, head_width, head_width]),
                 device,
@@ -86,7 +88,7 @@ impl Rope {
     }
 
     /// Cosines and sines of every pair of every token, `[L, D/2]`.
-    pub(super) fn turns(&self) -> &Arc<[Vec<f32>; 2]> {
+    pub(crate) fn turns(&self) -> &Arc<[Vec<f32>; 2]> {
         &self.turns
     }
 

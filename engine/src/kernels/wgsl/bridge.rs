@@ -37,6 +37,10 @@ impl Shader {
     pub(in crate::kernels) fn source(&self) -> String {
         let enables = |line: &&str| line.starts_with("enable ");
         let mut source: String = self.text.lines().filter(enables).collect();
+        let has_f16 = self.types.iter().any(|(_, is)| is.contains("f16"));
+        if has_f16 && !source.contains("enable f16;") {
+            source.push_str("enable f16;");
+        }
         source.push('\n');
         for (name, value) in &self.constants {
             source.push_str(&format!("const {name}: u32 = {value}u;\n"));
@@ -135,6 +139,16 @@ pub(in crate::kernels) trait Shaders: Backend {
         count: usize,
         launches: Arc<Launches>,
     ) -> FloatTensor<Self>;
+
+    /// Binds all of the tensors and writes into `d` and `e`, which come back behind the result.
+    fn run_shader_into(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        launches: Arc<Launches>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 impl Shaders for CubeBackend {
@@ -152,26 +166,56 @@ impl Shaders for CubeBackend {
             .take(count)
             .map(into_contiguous)
             .collect();
-        let first = &inputs[0];
-        let shape = Shape::from(launches.shape.clone());
-        let (client, dtype) = (first.client.clone(), first.dtype);
-        let memory = client.empty(shape.num_elements() * dtype.size());
-        let result =
-            CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, memory, dtype);
-        for ([x, y, z], words) in &launches.list {
-            let buffers = inputs.iter().chain([&result]);
-            let buffers = buffers.map(|tensor| tensor.handle.clone().binding());
-            let arguments = KernelArguments::new()
-                .with_buffers(buffers.collect())
-                .with_info(MetadataBindingInfo::custom(packed(words)));
-            client.launch(
-                Box::new(launches.shader.clone()),
-                CubeCount::Static(*x, *y, *z),
-                arguments,
-            );
-        }
-        result
+        launch(&inputs, &launches)
     }
+
+    fn run_shader_into(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        launches: Arc<Launches>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [a, b, c] = [a, b, c].map(into_contiguous);
+        // In place, unless someone else holds it too.
+        let [d, e] = [d, e].map(|tensor| {
+            if !tensor.is_contiguous() {
+                into_contiguous(tensor)
+            } else if tensor.can_mut() {
+                tensor
+            } else {
+                tensor.copy()
+            }
+        });
+        let inputs = [a, b, c, d, e];
+        let result = launch(&inputs, &launches);
+        let [_, _, _, d, e] = inputs;
+        (result, d, e)
+    }
+}
+
+/// Gives `launches` to the device; their result is of the first tensor's type.
+fn launch(inputs: &[CubeTensor], launches: &Launches) -> CubeTensor {
+    let first = &inputs[0];
+    let shape = Shape::from(launches.shape.clone());
+    let (client, dtype) = (first.client.clone(), first.dtype);
+    let memory = client.empty(shape.num_elements() * dtype.size());
+    let result =
+        CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, memory, dtype);
+    for ([x, y, z], words) in &launches.list {
+        let buffers = inputs.iter().chain([&result]);
+        let buffers = buffers.map(|tensor| tensor.handle.clone().binding());
+        let arguments = KernelArguments::new()
+            .with_buffers(buffers.collect())
+            .with_info(MetadataBindingInfo::custom(packed(words)));
+        client.launch(
+            Box::new(launches.shader.clone()),
+            CubeCount::Static(*x, *y, *z),
+            arguments,
+        );
+    }
+    result
 }
 
 /// Words two by two, as they lie in memory; a uniform has a multiple of 16 bytes.
@@ -198,4 +242,21 @@ pub(in crate::kernels) fn run<const N: usize, const Y: usize>(
     let [a, b, c, d, e] = std::array::from_fn(|index| inputs[index.min(N - 1)].clone());
     let result = <Dispatch as Shaders>::run_shader(a, b, c, d, e, N, Arc::new(launches));
     Tensor::from_dispatch(result)
+}
+
+/// As [`run`] over five tensors, the last two of which are written into: the result, and those two.
+pub(in crate::kernels) fn run_into<const D: usize, const E: usize, const Y: usize>(
+    [a, b, c]: [DispatchTensor; 3],
+    d: Tensor<D>,
+    e: Tensor<E>,
+    launches: Launches,
+) -> (Tensor<Y>, Tensor<D>, Tensor<E>) {
+    let (d, e) = (d.into_dispatch(), e.into_dispatch());
+    let launches = Arc::new(launches);
+    let (result, d, e) = <Dispatch as Shaders>::run_shader_into(a, b, c, d, e, launches);
+    (
+        Tensor::from_dispatch(result),
+        Tensor::from_dispatch(d),
+        Tensor::from_dispatch(e),
+    )
 }

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use self::bridge::{Launches, Shader, bound, run};
+use self::bridge::{Launches, Shader, bound, run, run_into};
 use self::units::{MatrixUnits, matrix_units, type_name};
-use super::{PRECISION, Precision, Seen, Sight, Then};
+use super::{PRECISION, Precision, Room, Seen, Sight, Then};
 
 /// Whether this build has them.
 pub(super) const IN_THIS_BUILD: bool = !cfg!(feature = "fast");
@@ -171,25 +171,61 @@ pub(super) fn layer_norm(
 }
 
 /// See [`kernels::turn`](super::turn); `turns` are cosines and sines side by side, `[L, D/2, 2]`.
-pub(super) fn turn(qkv: &Tensor<3>, lengths: &Tensor<4>, turns: &Tensor<3>) -> Option<Tensor<5>> {
+pub(super) fn turn(
+    qkv: &Tensor<3>,
+    lengths: &Tensor<4>,
+    turns: &Tensor<3>,
+) -> Option<[Tensor<4>; 3]> {
+    let [batch, length, width] = qkv.dims();
+    let heads = lengths.dims()[1];
+    let shape = [batch, heads, length, width / 3 / heads];
+    let [keys, values] = [(); 2].map(|()| Tensor::empty(shape, &qkv.device()));
+    let room = Room {
+        keys,
+        values,
+        first: 0,
+    };
+    let (query, room) = turn_into(qkv, lengths, turns, room);
+    Some([query?, room.keys, room.values])
+}
+
+/// See [`kernels::turn_into`](super::turn_into).
+pub(super) fn turn_into(
+    qkv: &Tensor<3>,
+    lengths: &Tensor<4>,
+    turns: &Tensor<3>,
+    room: Room,
+) -> (Option<Tensor<4>>, Room) {
     let [batch, length, width] = qkv.dims();
     let heads = lengths.dims()[1];
     let half = width / 3 / heads / 2;
-    if !applies(qkv) || half == 0 || 64 % half != 0 || batch as u32 > MOST_GROUPS {
-        return None;
-    }
-    let groups = [
-        length as u32,
-        batch as u32,
-        heads.div_ceil(64 / half) as u32,
-    ];
-    let info = vec![batch as u32, length as u32, heads as u32, 0];
-    let launches = Launches {
-        shader: shader!("turn", vec![("HALF", half as u32)]),
-        shape: vec![3, batch, heads, length, 2 * half],
-        list: vec![(groups, info)],
+    let kept = type_name(room.keys.dtype());
+    let (Some(kept), true) = (kept, applies(qkv) && (1..=128).contains(&half)) else {
+        return (None, room);
     };
-    Some(run([bound(qkv), bound(lengths), bound(turns)], launches))
+    let slots = (64 / half).max(1);
+    let groups = [length, batch, heads.div_ceil(slots)].map(|count| count as u32);
+    if groups.iter().any(|&count| count > MOST_GROUPS) || room.places() < room.first + length {
+        return (None, room);
+    }
+    let constants = vec![("HALF", half as u32), ("SLOTS", slots as u32)];
+    let info = [length, heads, room.places(), room.first];
+    let launches = Launches {
+        shader: Shader {
+            types: vec![("Kept", kept)],
+            ..shader!("turn", constants)
+        },
+        shape: vec![batch, heads, length, 2 * half],
+        list: vec![(groups, info.map(|word| word as u32).to_vec())],
+    };
+    let inputs = [bound(qkv), bound(lengths), bound(turns)];
+    let (query, keys, values) = run_into(inputs, room.keys, room.values, launches);
+    let room = Room {
+        keys,
+        values,
+        ..room
+    };
+    (Some(query), room)
 }
 
 /// Where queries, keys and values lie, in values.

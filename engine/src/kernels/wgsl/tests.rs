@@ -4,9 +4,9 @@ mod units;
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation};
 
-use super::super::{Precision, Seen, Sight, Then, with_precision};
+use super::super::{Precision, Room, Seen, Sight, Then, with_precision};
 use super::bridge::Shader;
 use crate::api::DeviceChoice;
 use crate::model::Rope;
@@ -166,25 +166,63 @@ fn turns_are_their_definition() {
     let Some(software) = software() else { return };
     let schedule = ScaleSchedule::nearest(1.5, 4).unwrap();
     let length = schedule.tokens();
-    for (heads, head_width) in [(1, 8), (5, 32), (3, 128), (17, 4)] {
+    for (heads, head_width) in [(1, 8), (5, 32), (3, 128), (17, 4), (2, 96), (1, 256)] {
         let inputs = |device: &Device| {
             let qkv: Tensor<3> = random([2, length, 3 * heads * head_width], 1, device);
             // Some lengths beyond what they are held to.
             let lengths: Tensor<4> = random([1, heads, 1, 1], 2, device) * 3.0;
             (qkv, lengths, Rope::new(&schedule, 0..4, head_width, device))
         };
-        compare(
+        compare::<5>(
             "turn",
             &software,
             &|device| {
                 let (qkv, lengths, rope) = inputs(device);
                 super::turn(&qkv, &lengths, rope.device_turns())
+                    .map(|all| Tensor::stack(all.to_vec(), 0))
             },
             &|device| {
                 let (qkv, lengths, rope) = inputs(device);
                 Tensor::stack(model::split_and_turn(qkv, &lengths, &rope).to_vec(), 0)
             },
         );
+        // Into room for more, some of which is taken, in either precision; what was there stays.
+        for kept in [DType::F32, DType::F16] {
+            let room = |device: &Device| {
+                let shape = [2, heads, length + 5, head_width];
+                let [keys, values] = [3, 4].map(|seed| random(shape, seed, device).cast(kept));
+                Room {
+                    keys,
+                    values,
+                    first: 3,
+                }
+            };
+            let all = |query: Tensor<4>, keys: Tensor<4>, values: Tensor<4>| {
+                let rooms = [keys, values].map(|t| t.cast(DType::F32));
+                Tensor::cat([&[query][..], &rooms].concat(), 2)
+            };
+            compare_within(
+                if kept == DType::F16 { 1e-3 } else { 2e-5 },
+                "turn into room",
+                &software,
+                &|device| {
+                    let (qkv, lengths, rope) = inputs(device);
+                    let turns = rope.device_turns();
+                    let (query, room) = super::turn_into(&qkv, &lengths, turns, room(device));
+                    Some(all(query?, room.keys, room.values))
+                },
+                &|device| {
+                    let (qkv, lengths, rope) = inputs(device);
+                    let [query, keys, values] = model::split_and_turn(qkv, &lengths, &rope);
+                    let room = room(device);
+                    let put = |room: Tensor<4>, own: Tensor<4>| {
+                        let places = [0..2, 0..heads, 3..3 + length, 0..head_width];
+                        room.slice_assign(places, own.cast(kept))
+                    };
+                    all(query, put(room.keys, keys), put(room.values, values))
+                },
+            );
+        }
     }
 }
 
@@ -412,6 +450,7 @@ fn every_shader_is_valid_by_itself() {
         ] {
             let constants = vec![
                 ("HALF", half),
+                ("SLOTS", 64 / half),
                 ("WIDTH", width),
                 ("PASSING", passing),
                 ("OWN", width / 32),
@@ -427,15 +466,19 @@ fn every_shader_is_valid_by_itself() {
                 .into_iter()
                 .filter(|(name, _)| text.contains(name))
                 .collect();
+            let types = [
+                ("Value", value),
+                ("Kept", if half == 1 { "f16" } else { "f32" }),
+            ];
+            let types = types
+                .into_iter()
+                .filter(|(name, _)| text.contains(&format!("<{name}>")))
+                .collect();
             let source = Shader {
                 name: "",
                 text,
                 constants,
-                types: text
-                    .contains("<Value>")
-                    .then_some(("Value", value))
-                    .into_iter()
-                    .collect(),
+                types,
             }
             .source();
             validate(&source, &path.display().to_string());
@@ -454,9 +497,10 @@ fn validate(source: &str, name: &str) {
     assert_eq!(module.entry_points[0].name, "main", "{name}");
     let more =
         Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
-    let needs_more = source.contains("enable wgpu_cooperative_matrix");
-    let capabilities = if needs_more {
+    let capabilities = if source.contains("enable wgpu_cooperative_matrix") {
         more
+    } else if source.contains("enable f16;") {
+        Capabilities::SHADER_FLOAT16
     } else {
         Capabilities::empty()
     };

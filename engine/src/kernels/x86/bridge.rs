@@ -70,6 +70,20 @@ pub(in crate::kernels) trait Differentiable: Operation<3> {
     ) -> [Vec<f32>; 3];
 }
 
+/// A function of two tensors that writes into two more.
+pub(in crate::kernels) trait Writing: Debug + Send + Sync {
+    /// Shape of the result, for those of the tensors.
+    fn shape(&self, inputs: [&[usize]; 2]) -> Vec<usize>;
+
+    /// The result, row by row; `rooms` are two tensors of the same shape, row by row.
+    fn write(
+        &self,
+        inputs: [Values<'_>; 2],
+        rooms: [&mut [f32]; 2],
+        room_shape: &[usize],
+    ) -> Vec<f32>;
+}
+
 pub(in crate::kernels) type Shared = Arc<dyn Differentiable>;
 
 /// Backends that run [`Differentiable`] operations.
@@ -96,6 +110,18 @@ pub(in crate::kernels) trait PlainOperations: Backend {
     ) -> FloatTensor<Self>;
 }
 
+/// Backends that run [`Writing`] operations.
+#[backend_extension(Flex)]
+pub(in crate::kernels) trait WritingOperations: Backend {
+    fn write(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        operation: Arc<dyn Writing>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
 /// Backends that run the gradients of [`Differentiable`] operations.
 pub(in crate::kernels) trait HostGradients: Backend {
     fn host_backward(
@@ -111,16 +137,10 @@ fn with_values<const N: usize, T>(
     tensors: [&FloatTensor<Flex>; N],
     work: impl FnOnce([Values<'_>; N]) -> T,
 ) -> T {
-    let tensors = tensors.map(|tensor| {
-        if tensor.is_contiguous() {
-            tensor.clone()
-        } else {
-            tensor.to_contiguous()
-        }
-    });
-    let shapes = tensors.each_ref().map(|tensor| tensor.shape().to_vec());
+    let copies = tensors.map(|tensor| (!tensor.is_contiguous()).then(|| tensor.to_contiguous()));
     work(std::array::from_fn(|index| {
-        let (tensor, shape) = (&tensors[index], &shapes[index]);
+        let tensor = copies[index].as_ref().unwrap_or(tensors[index]);
+        let shape = tensor.layout().shape();
         let data = tensor.as_slice::<f32>().unwrap_or(&[]);
         let halves = tensor.as_slice::<f16>().unwrap_or(&[]);
         let count: usize = shape.iter().product();
@@ -164,6 +184,26 @@ impl PlainOperations for Flex {
             let shape = operation.shape(values.map(|value| value.shape));
             tensor(operation.forward(values), shape)
         })
+    }
+}
+
+impl WritingOperations for Flex {
+    fn write(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        operation: Arc<dyn Writing>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        // Written in place, unless someone else holds them too; as a whole, as the tensor's own list is.
+        let [mut first, mut second] = [first, second].map(|room| room.to_contiguous());
+        let result = with_values([&a, &b], |values| {
+            let shape = operation.shape(values.map(|value| value.shape));
+            let room_shape = first.shape();
+            let rooms = [first.storage_mut(), second.storage_mut()];
+            tensor(operation.write(values, rooms, &room_shape), shape)
+        });
+        (result, first, second)
     }
 }
 
@@ -265,4 +305,23 @@ pub(in crate::kernels) fn apply_plain<const Y: usize>(
     let operation = Arc::new(operation);
     let result = <Dispatch as PlainOperations>::plain_forward(x, a, b, c, d, operation);
     Tensor::from_dispatch(result)
+}
+
+/// Applies `operation`, which writes into `first` and `second`: the result, and those two. All must lie on the processor's
+/// backend, without gradients.
+pub(in crate::kernels) fn apply_into<const D: usize, const Y: usize>(
+    [a, b]: [DispatchTensor; 2],
+    first: Tensor<D>,
+    second: Tensor<D>,
+    operation: impl Writing + 'static,
+) -> (Tensor<Y>, Tensor<D>, Tensor<D>) {
+    let (first, second) = (first.into_dispatch(), second.into_dispatch());
+    let operation = Arc::new(operation);
+    let (result, first, second) =
+        <Dispatch as WritingOperations>::write(a, b, first, second, operation);
+    (
+        Tensor::from_dispatch(result),
+        Tensor::from_dispatch(first),
+        Tensor::from_dispatch(second),
+    )
 }

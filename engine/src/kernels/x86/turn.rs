@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::attention::{gather, scatter};
-use super::bridge::{Differentiable, Operation, Values};
+use super::bridge::{Differentiable, Operation, Values, Writing};
 use super::math::sum_of;
 use super::pack::some_of;
 use super::place::written;
@@ -20,6 +20,16 @@ pub(in crate::kernels) struct Turn {
     pub(in crate::kernels) heads: usize,
     /// Cosine and sine of every pair of every token, `[L, D/2]`.
     pub(in crate::kernels) turns: Arc<[Vec<f32>; 2]>,
+}
+
+/// A head's queries as they are made, and the places of its keys and of its values.
+type HeadRows<'a> = ((&'a mut [MaybeUninit<f32>], &'a mut [f32]), &'a mut [f32]);
+
+/// Values that are about to be written.
+fn unwritten(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    let pointer = std::ptr::from_mut(values) as *mut [MaybeUninit<f32>];
+    // SAFETY: values that are there are so all the more; only whole ones are written through this.
+    unsafe { &mut *pointer }
 }
 
 /// Largest logarithm of the length of queries.
@@ -123,6 +133,51 @@ impl Turn {
     }
 
     vectorised! {
+        /// As `run`, keys and values written into `keys` and `values` `[B, N, S, D]` from place `first` on: the queries.
+        fn run_into(
+            &self,
+            [qkv, lengths]: [Values<'_>; 2],
+            [keys, values]: [&mut [f32]; 2],
+            places: usize,
+            first: usize,
+        ) -> Vec<f32> {
+            let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
+            let (channels, heads) = (wide / 3, self.heads);
+            let width = channels / heads;
+            assert!(
+                width.is_multiple_of(2) && heads * width == channels && first + tokens <= places,
+                "heads of pairs, side by side, and room for them"
+            );
+            let one = |(place, ((y, keys), values)): (usize, HeadRows<'_>)| {
+                let (row, head) = (place / heads, place % heads);
+                let length = Self::length(0, head, lengths.data);
+                let own = first * width..(first + tokens) * width;
+                let rows = y
+                    .chunks_exact_mut(width)
+                    .zip(keys[own.clone()].chunks_exact_mut(width))
+                    .zip(values[own].chunks_exact_mut(width));
+                for (token, ((y, key), value)) in rows.enumerate() {
+                    let start = (row * tokens + token) * wide + head * width;
+                    let part = |index: usize| &qkv.data[start + index * channels..][..width];
+                    self.turn(token, part(0), y, length);
+                    self.turn(token, part(1), unwritten(key), 1.0);
+                    value.copy_from_slice(part(2));
+                }
+            };
+            let all = |y: &mut [MaybeUninit<f32>]| {
+                y.par_chunks_exact_mut(tokens * width)
+                    .zip(keys.par_chunks_exact_mut(places * width))
+                    .zip(values.par_chunks_exact_mut(places * width))
+                    .enumerate()
+                    .with_min_len(some_of(8))
+                    .for_each(one);
+            };
+            // SAFETY: heads of all tokens are all there is; a token without turns would have stopped it.
+            unsafe { written(batch * tokens * channels, all) }
+        }
+    }
+
+    vectorised! {
         fn back(&self, gradient: &[f32], [qkv, lengths, _]: [Values<'_>; 3]) -> [Vec<f32>; 3] {
             let (batch, tokens, wide) = (qkv.shape[0], qkv.shape[1], qkv.shape[2]);
             let (channels, heads) = (wide / 3, self.heads);
@@ -174,5 +229,22 @@ impl Differentiable for Turn {
     ) -> [Vec<f32>; 3] {
         // SAFETY: operations are made only where the set is there.
         unsafe { self.back(gradient, inputs) }
+    }
+}
+
+impl Writing for (Turn, usize) {
+    fn shape(&self, [qkv, _]: [&[usize]; 2]) -> Vec<usize> {
+        let heads = self.0.heads;
+        vec![qkv[0], heads, qkv[1], qkv[2] / 3 / heads]
+    }
+
+    fn write(
+        &self,
+        inputs: [Values<'_>; 2],
+        rooms: [&mut [f32]; 2],
+        room_shape: &[usize],
+    ) -> Vec<f32> {
+        // SAFETY: operations are made only where the set is there.
+        unsafe { self.0.run_into(inputs, rooms, room_shape[2], self.1) }
     }
 }
