@@ -399,8 +399,8 @@ impl Seen {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    /// Places that count, those behind them included.
+    pub fn places(&self) -> usize {
         self.count + self.own.as_ref().map_or(0, |[keys, _]| keys.dims()[2])
     }
 }

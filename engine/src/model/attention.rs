@@ -99,7 +99,7 @@ pub(crate) fn mix(
     max_elements: usize,
 ) -> Tensor<3> {
     let sights = mask.map_or_else(
-        || Sight::all(query.dims()[2], seen.len()),
+        || Sight::all(query.dims()[2], seen.places()),
         |mask| mask.sights.clone(),
     );
     kernels::attend(&query, &seen, &sights).unwrap_or_else(|| {

@@ -10,8 +10,9 @@ use std::ops::Range;
 use burn::tensor::{Gradients, Tensor, activation};
 
 use super::attention::{Mask, mix, narrow, split_heads};
+use super::condition::Condition;
 use super::rope2d::Rope;
-use super::transformer::{Condition, Transformer};
+use super::transformer::Transformer;
 use crate::api::EngineError;
 use crate::kernels::Seen;
 use crate::schedule::ScaleSchedule;

@@ -6,6 +6,7 @@
 mod attention;
 mod block;
 pub(crate) mod by_block;
+mod condition;
 mod config;
 mod kv_cache;
 mod rope2d;
@@ -16,7 +17,8 @@ mod transformer;
 pub use attention::{Look, Mask, attend};
 pub(crate) use attention::{MOST_SCORES, mix, split_and_turn, split_heads};
 pub use by_block::LowRankGradients;
+pub use condition::Condition;
 pub use config::ModelConfig;
 pub use kv_cache::{KvCache, head_groups};
 pub use rope2d::{Rope, angles, stretched};
-pub use transformer::{Condition, Transformer};
+pub use transformer::Transformer;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use super::attention::{attend, branch_init, join_heads, plain_init, split_heads};
+use super::condition::{spread_lens, spread_rows};
 use super::config::ModelConfig;
-use super::transformer::{spread_lens, spread_rows};
 use crate::kernels::{self, Then};
 use crate::layers::{Adaptable, Linear, LowRank, add_low_rank, product};
 use crate::weights::{Init, Network, Slots};

@@ -6,7 +6,8 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::super::units::{self, MatrixUnits};
 use super::super::{attend, conv, cross_attention};
-use super::{compare, compare_within, random, software, split, validate};
+use super::attention::split;
+use super::{compare, compare_within, random, software, validate};
 use crate::kernels::{Precision, Seen, Sight, Then, with_precision};
 use crate::{layers, model, vae};
 
