@@ -138,13 +138,19 @@ pub fn drawing(sizes: &Sizes, job: &Drawing<'_>) -> MemoryNeed {
     let groups = head_groups(config.heads, job.keeping.cache) as u64;
     let heads = config.heads as u64 / groups;
     let scores = (at_once * heads * last * all).min(limit.min(MOST_SCORES as u64)) * 3;
-    let seen = all.div_ceil(groups); // keys and values of the heads that are looked at, as if of all heads
+    // Keys and values of the heads that are looked at, as if of all heads: joined and widened, unless they are looked at where they
+    // lie.
+    let tiled = job.work == Work::Shaders && config.head_width().is_multiple_of(32);
+    let seen = match (job.keeping.cache, job.work) {
+        (Storage::Single, Work::Processor) => 0,
+        (Storage::Single, Work::Shaders) if tiled => 0,
+        _ => all.div_ceil(groups),
+    };
     let inner = (at_once * last * hidden).min(limit);
     // Shaders take heads that divide into 32s; they make no tables of scores.
-    let tiled = job.work == Work::Shaders && config.head_width().is_multiple_of(32);
     let (attention, forward) = match job.work {
         Work::Processor => (
-            at_once * (4 * seen + 20 * last) * width,
+            at_once * (4 * seen + 24 * last) * width,
             at_once * last * 4 * width + inner * 3,
         ),
         Work::Shaders if tiled => (

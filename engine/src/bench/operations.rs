@@ -140,6 +140,10 @@ pub fn operations(preset: Preset, open: &OpenDevice) -> Result<OperationsReport,
         let then = Then::Added(&x, Some(&part));
         flat(layers::finished(x.clone(), Some(&narrow), then))
     })?;
+    measure("gated sum", &|| {
+        let then = Then::Added(&x, Some(&part));
+        flat(layers::finished(x.clone(), None, then))
+    })?;
     measure("group norm, SiLU", &|| {
         let map = map.clone();
         flat(vae::group_norm_silu(

@@ -28,7 +28,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use crate::api::EngineError;
-use crate::model::{KvCache, Mask, Rope};
+use crate::model::{KvCache, Mask, PassScales, Rope};
 use crate::read_back::read_back;
 use crate::schedule::Scale;
 use crate::vae::bsq::ResidualSum;
@@ -79,7 +79,8 @@ pub trait Watcher {
         Ok(())
     }
 
-    /// Asked before every scale and every block; the run ends early on `true`.
+    /// Asked before every scale and every block, or every few where those take some hundredths of a second; the run ends early on
+    /// `true`.
     fn is_cancelled(&self) -> bool {
         false
     }
@@ -230,6 +231,11 @@ impl Run<'_> {
             transformer.blocks_at_once(rows * tokens)
         };
         let depth = self.caches.len();
+        let over = PassScales {
+            rope,
+            mask,
+            are_last: scales.end == plan.drawn,
+        };
         let mut block = 0;
         while block < depth {
             if watcher.is_cancelled() {
@@ -238,12 +244,7 @@ impl Run<'_> {
             let most = depth.min(block + at_once);
             let guided = (block + 1..most).find(|&end| self.conditions.guides_after(end - 1, plan));
             let blocks = block..guided.unwrap_or(most);
-            let caches = &mut self.caches;
-            x = transformer.pass(blocks.clone(), x, condition, rope, caches, mask);
-            if scales.end == plan.drawn {
-                // Nothing looks back on the last scale, nor through these blocks again.
-                self.caches[blocks.clone()].fill(KvCache::default());
-            }
+            x = transformer.pass(blocks.clone(), x, condition, over, &mut self.caches);
             if blocks == (0..1) {
                 watcher.tensor(scales.start, "block_first_out", &x);
             }

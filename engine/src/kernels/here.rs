@@ -76,18 +76,14 @@ pub(super) fn linear(
     if device.is_autodiff() || !then.fits([x.dims()[0], x.dims()[1], weight.dims()[0]]) {
         return None;
     }
-    // Something has to be given.
+    // Something has to be given where there is none.
+    let weight_or = |own: Option<&Tensor<3>>| own.map_or_else(|| bound(&weight), bound);
     let [to, gate] = match then {
-        Then::Nothing | Then::Gelu | Then::Scaled(_) => [x, x],
-        Then::Added(to, gate) => [to, gate.unwrap_or(x)],
+        Then::Nothing | Then::Gelu | Then::Scaled(_) => [None; 2],
+        Then::Added(to, gate) => [Some(to), gate],
     };
-    let inputs = [
-        bound(x),
-        bound(&weight),
-        bound(&bias),
-        bound(to),
-        bound(gate),
-    ];
+    let [to, gate] = [to, gate].map(weight_or);
+    let inputs = [bound(x), bound(&weight), bound(&bias), to, gate];
     Some(by_set!(precision, set, F => {
         use set::linear::{Follows, LinearThen};
         let follows = match then {
@@ -179,7 +175,7 @@ pub(super) fn turn_into(
 ) -> (Option<Tensor<4>>, Room) {
     let fits = room.keys.dtype() == DType::F32
         && !qkv.device().is_autodiff()
-        && room.first + qkv.dims()[1] <= room.places();
+        && room.fits(qkv, lengths.dims()[1]);
     let (Some(set), true) = (applies(qkv).and_then(|_| x86::set()), fits) else {
         return (None, room);
     };

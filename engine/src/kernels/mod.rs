@@ -356,6 +356,16 @@ impl Room {
     fn places(&self) -> usize {
         self.keys.dims()[2]
     }
+
+    /// Whether it is one for the heads of `qkv` `[B, L, 3C]`, and has room for them.
+    fn fits(&self, qkv: &Tensor<3>, heads: usize) -> bool {
+        let [batch, length, width] = qkv.dims();
+        let shape = [batch, heads, self.places(), width / 3 / heads];
+        self.keys.dims() == shape
+            && self.values.dims() == shape
+            && self.keys.dtype() == self.values.dtype()
+            && self.first + length <= self.places()
+    }
 }
 
 /// As [`turn`], without gradients, keys and values written into `room`: the queries, and the room, which stays as it was

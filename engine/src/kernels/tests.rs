@@ -348,10 +348,13 @@ fn turned_into_room() {
         for narrow in [false, true] {
             ONLY_NARROW.set(narrow);
             let shape = [2, heads, tokens + 5, width];
-            let [keys, values_of] = [3, 4].map(|seed| random(shape, seed).without_autodiff());
+            // Twice, as no one else may hold what is written in place.
+            let make = || [3, 4].map(|seed| random(shape, seed).without_autodiff());
+            let [keys, values_of] = make();
+            let [own_keys, own_values] = make();
             let room = super::Room {
-                keys: keys.clone(),
-                values: values_of.clone(),
+                keys: own_keys,
+                values: own_values,
                 first: 3,
             };
             let (turns, on_device) = (rope.turns(), rope.device_turns());

@@ -92,10 +92,11 @@ impl Block {
         look: Look<'_>,
         max_elements: usize,
     ) -> Tensor<3> {
-        let modulated = modulated(&x, text.ada);
-        let mixed = self
-            .self_attention
-            .look(&modulated, rope, look, max_elements);
+        let mixed = {
+            let modulated = modulated(&x, text.ada);
+            let attention = &self.self_attention;
+            attention.look(&modulated, rope, look, max_elements)
+        };
         self.finish(x, mixed, text, max_elements)
     }
 
@@ -128,23 +129,26 @@ impl Block {
         max_elements: usize,
     ) -> Tensor<3> {
         let Ada([mixed_gate, gate, _, scale, _, shift]) = text.ada;
-        let gated = Then::Added(&x, Some(mixed_gate));
+        // What has been added is dropped, so that it is not there beside the inner values of the network.
+        let entered = x;
+        let gated = Then::Added(&entered, Some(mixed_gate));
         let x = self.self_attention.project(mixed, gated);
+        drop(entered);
         let weight = self.ca_norm_weight.clone().unsqueeze();
         let bias = self.ca_norm_bias.clone().unsqueeze();
         let normed = scaled_norm(&x, &weight, &bias, 0.0, NORM_EPSILON);
         let bias = text.bias.clone();
         let x = self
             .cross_attention
-            .add_to(&x, normed, text.text_kv, bias, max_elements);
+            .add_to(x, normed, text.text_kv, bias, max_elements);
         let modulated = scaled_norm(&x, scale, shift, 1.0, NORM_EPSILON);
-        self.feed_forward(&x, modulated, gate, max_elements)
+        self.feed_forward(x, modulated, gate, max_elements)
     }
 
     /// What comes out of the network for `modulated`, gated and added to `x`.
     fn feed_forward(
         &self,
-        x: &Tensor<3>,
+        x: Tensor<3>,
         modulated: Tensor<3>,
         gate: &Tensor<3>,
         max_elements: usize,
@@ -156,7 +160,7 @@ impl Block {
             self.fc2.forward_then(inner, Then::Added(x, Some(gate)))
         };
         if chunk == length {
-            return part(x, modulated);
+            return part(&x, modulated);
         }
         let parts = modulated.split(chunk, 1).into_iter().enumerate();
         let parts = parts.map(|(index, modulated)| {

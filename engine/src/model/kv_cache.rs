@@ -91,6 +91,7 @@ impl KvCache {
 
     /// The caches of `count` shares of `share` rows each.
     pub(super) fn shares(&mut self, share: usize, count: usize) -> &mut [Self] {
+        assert!(self.shares.is_empty() || self.share == share, "settled");
         self.share = share;
         let more = count.saturating_sub(self.shares.len());
         let empty = self.empty();
@@ -147,6 +148,7 @@ impl KvCache {
         let shape = [batch, heads, self.capacity, width];
         let make = || [(); 2].map(|()| empty(shape, self.storage, device));
         let [keys, values] = self.room.take().unwrap_or_else(make);
+        assert_eq!(keys.dims(), shape, "room for these rows");
         Some(Room {
             keys,
             values,
@@ -169,9 +171,9 @@ impl KvCache {
         self.rows.truncate(count);
         if self.share > 0 {
             self.shares.truncate(count.div_ceil(self.share));
-            let last = count - (count - 1) / self.share * self.share;
+            let before = self.shares.len().saturating_sub(1) * self.share;
             if let Some(share) = self.shares.last_mut() {
-                share.keep_rows(last);
+                share.keep_rows(self.share.min(count - before));
             }
         }
         self.groups

@@ -21,4 +21,5 @@ pub use condition::Condition;
 pub use config::ModelConfig;
 pub use kv_cache::{KvCache, head_groups};
 pub use rope2d::{Rope, angles, stretched};
+pub use side_by_side::PassScales;
 pub use transformer::Transformer;

@@ -13,7 +13,6 @@ use super::condition::Condition;
 use super::kv_cache::KvCache;
 use super::rope2d::Rope;
 use super::transformer::Transformer;
-use crate::api::Storage;
 use crate::kernels;
 
 /// Multiplications between two meetings, some hundredths of a second: whoever stops a run waits no longer.
@@ -22,18 +21,36 @@ const AT_ONCE: u64 = 2 << 30;
 /// it saves where they are many and tokens few: the first scales of the 125M took a tenth to a third longer.
 const MOST_WEIGHTS: u64 = 2 << 20;
 
+/// The scales that pass through the blocks together.
+#[derive(Clone, Copy)]
+pub struct PassScales<'a> {
+    /// Turns of their tokens.
+    pub rope: &'a Rope,
+    /// What each of them sees, where they are several.
+    pub mask: Option<&'a Mask>,
+    /// Whether nothing will look back on them, so that each block's keys and values go when it is through.
+    pub are_last: bool,
+}
+
 impl Transformer {
-    /// Runs `blocks` over the tokens `[R, L, C]` of a pass; they see what `caches`, one for every block of the network,
-    /// and `mask` show, and their keys and values are added there. The slow twin is [`block`](Self::block) after block.
+    /// Runs `blocks` over the tokens `[R, L, C]` of `scales`; they see what `caches`, one for every block of the network, and the
+    /// mask show, and their keys and values are added there. The slow twin is [`block`](Self::block) after block.
     pub fn pass(
         &self,
         blocks: Range<usize>,
         tokens: Tensor<3>,
         condition: &Condition,
-        rope: &Rope,
+        scales: PassScales<'_>,
         caches: &mut [KvCache],
-        mask: Option<&Mask>,
     ) -> Tensor<3> {
+        let one = |x: Tensor<3>, block: usize, condition: &Condition, cache: &mut KvCache| {
+            let look = Look::Cache(cache, scales.mask);
+            let x = self.block(block, x, condition, scales.rope, look);
+            if scales.are_last {
+                *cache = KvCache::default();
+            }
+            x
+        };
         let rows = tokens.dims()[0];
         let caches = &mut caches[blocks.clone()];
         let share = if self.shares_rows() {
@@ -43,9 +60,7 @@ impl Transformer {
         };
         let Some(share) = share else {
             let pairs = blocks.zip(caches);
-            return pairs.fold(tokens, |x, (block, cache)| {
-                self.block(block, x, condition, rope, Look::Cache(cache, mask))
-            });
+            return pairs.fold(tokens, |x, (block, cache)| one(x, block, condition, cache));
         };
         let count = rows.div_ceil(share);
         let conditions = condition.shares(share);
@@ -60,13 +75,15 @@ impl Transformer {
             let start = index * share;
             let own = tokens.clone().narrow(0, start, share.min(rows - start));
             let blocks = blocks.clone();
+            let one = &one;
             move || {
-                blocks.zip(caches).fold(own, |x, (block, cache)| {
-                    self.block(block, x, condition, rope, Look::Cache(cache, mask))
-                })
+                let pairs = blocks.zip(caches);
+                pairs.fold(own, |x, (block, cache)| one(x, block, condition, cache))
             }
         });
-        let mut parts = kernels::side_by_side(parts.collect());
+        let parts = parts.collect();
+        drop(tokens);
+        let mut parts = kernels::side_by_side(parts);
         if parts.len() == 1 {
             parts.remove(0)
         } else {
@@ -74,8 +91,11 @@ impl Transformer {
         }
     }
 
-    /// How many blocks a pass over `tokens` of all rows together takes at once.
+    /// How many blocks a pass over `tokens` of all rows together takes at once: some where rows are shared out.
     pub fn blocks_at_once(&self, tokens: usize) -> usize {
+        if !self.shares_rows() {
+            return 1;
+        }
         let products = self.block_weights() * tokens as u64;
         (AT_ONCE / products.max(1)).clamp(1, self.config.depth as u64) as usize
     }
@@ -89,7 +109,7 @@ impl Transformer {
     /// Whether rows are shared out: on the processor where blocks are small, unless they are taken one by one to save memory.
     fn shares_rows(&self) -> bool {
         self.block_weights() <= MOST_WEIGHTS
-            && self.cache != Storage::Eight
+            && !self.rows_alone
             && *self.device() == Device::flex()
             && kernels::available()
     }
@@ -139,6 +159,7 @@ mod tests {
         };
         let schedule = ScaleSchedule::nearest(1.0, 4).unwrap();
         let condition = transformer.condition(values([6, 5, 128], 1), &[5, 2, 4, 5, 1, 3]);
+        assert_eq!(transformer.shares_rows(), kernels::available());
         let draw = |rows_of: [usize; 3], shared: bool| {
             let mut caches = transformer.caches(21);
             let mut all = Vec::new();
@@ -153,8 +174,22 @@ mod tests {
                 let tokens = tokens.map(|scale| scale.tokens()).sum();
                 let mut x = values([rows, tokens, 128], scales.start as u64);
                 if shared {
-                    x = transformer.pass(0..2, x, &condition, &rope, &mut caches, mask);
-                    x = transformer.pass(2..3, x, &condition, &rope, &mut caches, mask);
+                    // Shares settle with the first pass.
+                    let threads = rayon::current_num_threads();
+                    let fair = rows_of[0].is_multiple_of(threads) && kernels::available();
+                    let over = PassScales {
+                        rope: &rope,
+                        mask,
+                        are_last: scales.end == 4,
+                    };
+                    x = transformer.pass(0..2, x, &condition, over, &mut caches);
+                    x = transformer.pass(2..3, x, &condition, over, &mut caches);
+                    let share = if fair {
+                        rows_of[0] / threads
+                    } else {
+                        rows_of[0]
+                    };
+                    assert_eq!(caches[0].share(rows_of[0]), share);
                 } else {
                     for (block, cache) in caches.iter_mut().enumerate() {
                         let look = Look::Cache(cache, mask);

@@ -100,7 +100,7 @@ impl CrossAttention {
     /// `x` `[R, L, C]` and what the text adds to it for the tokens `normed`; `bias` `[R, 1, 1, T]` hides padding.
     pub(super) fn add_to(
         &self,
-        x: &Tensor<3>,
+        x: Tensor<3>,
         normed: Tensor<3>,
         text: &TextKv,
         bias: Option<Tensor<4>>,
@@ -108,7 +108,7 @@ impl CrossAttention {
     ) -> Tensor<3> {
         let scale = 1.0 / ((self.width / self.heads) as f32).sqrt();
         let query = self.mat_q.forward_then(normed, Then::Scaled(scale));
-        let added = Then::Added(x, None);
+        let added = Then::Added(&x, None);
         if let Some(mixed) = kernels::cross_attention(&query, &text.both, self.heads, &text.lens) {
             return self.proj.forward_then(mixed, added);
         }

@@ -36,7 +36,7 @@ pub struct Transformer {
     head: Linear,
     device: Device,
     max_elements: usize,
-    pub(super) cache: Storage,
+    cache: Storage,
     /// Whether blocks take the rows of a batch one by one: slower, and the least memory.
     pub(super) rows_alone: bool,
 }

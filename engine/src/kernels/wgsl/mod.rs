@@ -72,6 +72,9 @@ fn value_grid(count: usize) -> ([u32; 3], u32) {
 
 /// See [`kernels::gelu_tanh`](super::gelu_tanh).
 pub(super) fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+    if !applies(x) {
+        return None;
+    }
     let count = x.shape().num_elements();
     let flat = finish(&x.clone().reshape([1, 1, count]), None, Then::Gelu)?;
     Some(flat.reshape(x.dims()))
@@ -174,6 +177,7 @@ pub(super) fn turn(
 ) -> Option<[Tensor<4>; 3]> {
     let [batch, length, width] = qkv.dims();
     let heads = lengths.dims()[1];
+    turned_pairs(qkv, heads)?;
     let shape = [batch, heads, length, width / 3 / heads];
     let [keys, values] = [(); 2].map(|()| Tensor::empty(shape, &qkv.device()));
     let room = Room {
@@ -185,6 +189,14 @@ pub(super) fn turn(
     Some([query?, room.keys, room.values])
 }
 
+/// Pairs of values of a head of `qkv` that the shader turns; `None` where it does not apply.
+fn turned_pairs(qkv: &Tensor<3>, heads: usize) -> Option<usize> {
+    let [batch, length, width] = qkv.dims();
+    let half = width / 3 / heads / 2;
+    let fits = (1..=128).contains(&half) && batch.max(length) <= MOST_GROUPS as usize;
+    (applies(qkv) && fits).then_some(half)
+}
+
 /// See [`kernels::turn_into`](super::turn_into).
 pub(super) fn turn_into(
     qkv: &Tensor<3>,
@@ -192,18 +204,15 @@ pub(super) fn turn_into(
     turns: &Tensor<3>,
     room: Room,
 ) -> (Option<Tensor<4>>, Room) {
-    let [batch, length, width] = qkv.dims();
+    let [batch, length, _] = qkv.dims();
     let heads = lengths.dims()[1];
-    let half = width / 3 / heads / 2;
     let kept = type_name(room.keys.dtype());
-    let (Some(kept), true) = (kept, applies(qkv) && (1..=128).contains(&half)) else {
+    let (Some(kept), Some(half), true) = (kept, turned_pairs(qkv, heads), room.fits(qkv, heads))
+    else {
         return (None, room);
     };
     let slots = (64 / half).max(1);
     let groups = [length, batch, heads.div_ceil(slots)].map(|count| count as u32);
-    if groups.iter().any(|&count| count > MOST_GROUPS) || room.places() < room.first + length {
-        return (None, room);
-    }
     let constants = vec![("HALF", half as u32), ("SLOTS", slots as u32)];
     let info = [length, heads, room.places(), room.first];
     let launches = Launches {

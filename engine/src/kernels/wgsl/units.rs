@@ -11,6 +11,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use super::bridge::{Launches, Shader, bound, run};
 use super::{Precision, Seen, Sight, Then, applies, follows, parts_of};
 use crate::kernels::with_precision;
+use crate::layers;
 
 /// Matrix units as a device has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +112,23 @@ fn is_right(device: &Device) -> bool {
         x.clone().matmul(weight.clone().transpose().unsqueeze()) + bias.clone().unsqueeze();
     if !same(
         product(&x, &weight, Some(&bias), Then::Nothing),
-        Some(plainly),
+        Some(plainly.clone()),
         0.0,
+    ) {
+        return false;
+    }
+    let to = Tensor::<3>::from_data(whole(&[1, 19, 35], 1), device);
+    let gate = Tensor::<3>::from_data(whole(&[1, 1, 35], 2), device);
+    let gated = to.clone() + plainly.clone() * gate.clone();
+    let then = Then::Added(&to, Some(&gate));
+    if !same(product(&x, &weight, Some(&bias), then), Some(gated), 0.0) {
+        return false;
+    }
+    let curved = layers::gelu_tanh(plainly);
+    if !same(
+        product(&x, &weight, Some(&bias), Then::Gelu),
+        Some(curved),
+        0.01,
     ) {
         return false;
     }
@@ -128,7 +144,12 @@ fn is_right(device: &Device) -> bool {
     let [found, wanted] = both(&|| {
         let at = |places, first| Tensor::<4>::from_data(whole(&[1, 2, places, 32], first), device);
         let (query, key, value) = (at(9, 0) * 0.03125, at(40, 1), at(40, 2));
-        super::attend(&query, &Seen::all(key, value), &Sight::all(9, 40))
+        let own = Some([at(13, 3), at(13, 4)]);
+        let seen = Seen {
+            own,
+            ..Seen::all(key, value)
+        };
+        super::attend(&query, &seen, &Sight::all(9, 53))
     });
     same(found, wanted, 0.01)
 }

@@ -148,6 +148,8 @@ impl Turn {
                 width.is_multiple_of(2) && heads * width == channels && first + tokens <= places,
                 "heads of pairs, side by side, and room for them"
             );
+            let room = batch * heads * places * width;
+            assert_eq!([keys.len(), values.len()], [room; 2], "room for every head");
             let one = |(place, ((y, keys), values)): (usize, HeadRows<'_>)| {
                 let (row, head) = (place / heads, place % heads);
                 let length = Self::length(0, head, lengths.data);
