@@ -1,6 +1,7 @@
 //! Operations written by hand: what training and drawing spend their time on.
 //!
-//! For processors in vector instructions (`x86`), with gradients; for graphics devices in WGSL (`wgsl`), without.
+//! For processors in vector instructions (`x86`), with gradients where lessons go through them; for graphics devices in WGSL
+//! (`wgsl`), without.
 //! Every function here returns `None` where it does not apply: a processor with neither AVX2 nor AVX-512,
 //! gradients on a graphics device, or switched off. The caller then goes on with the same formula in
 //! tensor operations, which is the definition. Tests compare the two at odd sizes, values and gradients.

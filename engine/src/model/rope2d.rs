@@ -5,7 +5,7 @@
 //! the ratio's full schedule (`rope2d_normalized_by_hw = 2`, spec section 2.4).
 //! Source: Su et al., arXiv 2104.09864, in two dimensions.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -14,9 +14,9 @@ use crate::schedule::{Scale, ScaleSchedule};
 /// Cosines and sines of the tokens of one or more scales.
 #[derive(Clone, Debug)]
 pub struct Rope {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
-    swap: Tensor<4>,
+    device: Device,
+    /// Cosines, sines and what swaps the values of a pair, for tensor operations, once they were asked for.
+    tables: OnceLock<[Tensor<4>; 3]>,
     /// Cosines and sines of every pair of every token, `[L, D/2]`.
     turns: Arc<[Vec<f32>; 2]>,
     /// The same on the device, side by side, `[L, D/2, 2]`.
@@ -62,9 +62,25 @@ impl Rope {
         let [cos, sin] = &turns;
         let tokens = 2 * angles.len() / head_width;
         let side_by_side: Vec<f32> = cos.iter().zip(sin).flat_map(|(&c, &s)| [c, s]).collect();
+        Self {
+            device: device.clone(),
+            tables: OnceLock::new(),
+            device_turns: Tensor::from_data(
+                TensorData::new(side_by_side, [tokens, head_width / 2, 2]),
+                device,
+            ),
+            turns: Arc::new(turns),
+        }
+    }
+
+    /// Cosines and sines of every value, `[1, 1, L, D]`, and the matrix that swaps the values of a pair, `[1, 1, D, D]`.
+    fn tables(&self) -> [Tensor<4>; 3] {
+        let [tokens, half, _] = self.device_turns.dims();
+        let head_width = 2 * half;
         let table = |of: &[f32]| {
             let values: Vec<f32> = of.iter().flat_map(|&value| [value; 2]).collect();
-            Tensor::from_data(TensorData::new(values, [1, 1, tokens, head_width]), device)
+            let data = TensorData::new(values, [1, 1, tokens, head_width]);
+            Tensor::from_data(data, &self.device)
         };
         // (x · swap)[2j] = -x[2j+1] and (x · swap)[2j+1] = x[2j], exact in any precision.
         let mut swap = vec![0.0_f32; head_width * head_width];
@@ -72,19 +88,13 @@ impl Rope {
             swap[(2 * pair + 1) * head_width + 2 * pair] = -1.0;
             swap[2 * pair * head_width + 2 * pair + 1] = 1.0;
         }
-        Self {
-            cos: table(cos),
-            sin: table(sin),
-            swap: Tensor::from_data(
-                TensorData::new(swap, [1, 1, head_width, head_width]),
-                device,
-            ),
-            turns: Arc::new(turns),
-            device_turns: Tensor::from_data(
-                TensorData::new(side_by_side, [tokens, head_width / 2, 2]),
-                device,
-            ),
-        }
+        let swap = TensorData::new(swap, [1, 1, head_width, head_width]);
+        let [cos, sin] = &*self.turns;
+        [
+            table(cos),
+            table(sin),
+            Tensor::from_data(swap, &self.device),
+        ]
     }
 
     /// Cosines and sines of every pair of every token, `[L, D/2]`.
@@ -99,27 +109,30 @@ impl Rope {
 
     /// The tables of tokens `start..start + count`.
     pub fn narrow(&self, start: usize, count: usize) -> Self {
+        let half = self.device_turns.dims()[1];
+        let own = start * half..(start + count) * half;
         Self {
-            cos: self.cos.clone().narrow(2, start, count),
-            sin: self.sin.clone().narrow(2, start, count),
-            swap: self.swap.clone(),
+            device: self.device.clone(),
+            tables: OnceLock::new(),
             device_turns: self.device_turns.clone().narrow(0, start, count),
-            turns: Arc::new(self.turns.each_ref().map(|table| {
-                let half = self.swap.dims()[3] / 2;
-                table[start * half..(start + count) * half].to_vec()
-            })),
+            turns: Arc::new(
+                self.turns
+                    .each_ref()
+                    .map(|table| table[own.clone()].to_vec()),
+            ),
         }
     }
 
     /// Turns queries or keys `[B, N, L, D]`.
     pub fn turn(&self, x: Tensor<4>) -> Tensor<4> {
+        let [cos, sin, swap] = self.tables.get_or_init(|| self.tables());
         let [batch, heads, length, width] = x.dims();
         let swapped = x
             .clone()
             .reshape([1, 1, batch * heads * length, width])
-            .matmul(self.swap.clone())
+            .matmul(swap.clone())
             .reshape([batch, heads, length, width]);
-        x * self.cos.clone() + swapped * self.sin.clone()
+        x * cos.clone() + swapped * sin.clone()
     }
 }
 
