@@ -99,22 +99,26 @@ impl Resize {
         if (h_in, w_in) == (h_out, w_out) {
             return map.to_vec();
         }
-        let mut result = Vec::with_capacity(map.len() / (h_in * w_in) * h_out * w_out);
-        for channel in map.chunks_exact(h_in * w_in) {
-            for row in &self.rows.taps {
-                for column in &self.columns.taps {
-                    let mut sum = 0.0;
-                    for (y, weight_y) in row.weights.iter().enumerate() {
-                        let start = (row.first + y) * w_in + column.first;
-                        let line: f32 = channel
-                            .iter()
-                            .skip(start)
-                            .zip(&column.weights)
-                            .map(|(value, weight_x)| value * weight_x)
-                            .sum();
-                        sum += weight_y * line;
+        let mut result = vec![0.0; map.len() / (h_in * w_in) * h_out * w_out];
+        // First along the rows, once for every row that is read, then across.
+        let mut lines = vec![0.0; h_in * w_out];
+        let channels = map.chunks_exact(h_in * w_in);
+        for (channel, resized) in channels.zip(result.chunks_exact_mut(h_out * w_out)) {
+            for (row, line) in channel
+                .chunks_exact(w_in)
+                .zip(lines.chunks_exact_mut(w_out))
+            {
+                for (column, value) in self.columns.taps.iter().zip(line) {
+                    let read = row[column.first..].iter().zip(&column.weights);
+                    *value = read.map(|(value, weight)| value * weight).sum();
+                }
+            }
+            for (row, resized) in self.rows.taps.iter().zip(resized.chunks_exact_mut(w_out)) {
+                let read = lines.chunks_exact(w_out).skip(row.first);
+                for (line, weight) in read.zip(&row.weights) {
+                    for (sum, value) in resized.iter_mut().zip(line) {
+                        *sum += weight * value;
                     }
-                    result.push(sum);
                 }
             }
         }
@@ -133,6 +137,44 @@ mod tests {
                 let matrix = Axis::new(filter, input, output).matrix();
                 for row in matrix.chunks_exact(input) {
                     assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+                }
+            }
+        }
+    }
+
+    /// What is read of a row serves every place above and below.
+    #[test]
+    fn both_axes_are_a_product_with_both_matrices() {
+        for filter in [Filter::Bilinear, Filter::Area] {
+            for (from, to) in [
+                ((1, 1), (3, 5)),
+                ((4, 6), (7, 5)),
+                ((7, 5), (4, 6)),
+                ((3, 8), (8, 3)),
+            ] {
+                let (rows, columns) = (
+                    Axis::new(filter, from.0, to.0).matrix(),
+                    Axis::new(filter, from.1, to.1).matrix(),
+                );
+                let map: Vec<f32> = (0..2 * from.0 * from.1)
+                    .map(|i| (i * i % 31) as f32)
+                    .collect();
+                let got = Resize::new(filter, from, to).apply(&map);
+                assert_eq!(got.len(), 2 * to.0 * to.1);
+                for (index, value) in got.iter().enumerate() {
+                    let (channel, y, x) =
+                        (index / (to.0 * to.1), index / to.1 % to.0, index % to.1);
+                    let mut want = 0.0;
+                    for v in 0..from.0 {
+                        for u in 0..from.1 {
+                            let read = map[(channel * from.0 + v) * from.1 + u];
+                            want += rows[y * from.0 + v] * columns[x * from.1 + u] * read;
+                        }
+                    }
+                    assert!(
+                        (value - want).abs() < 1e-4,
+                        "{from:?} to {to:?}: {value} for {want}"
+                    );
                 }
             }
         }

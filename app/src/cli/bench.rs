@@ -14,7 +14,7 @@ use infinity_engine::model::ModelConfig;
 use infinity_engine::weights::atomic_write;
 
 use super::{CliError, values};
-use crate::memory;
+use crate::memory::{Keeps, keep_blocks};
 
 /// Seconds of the reference program for the transformer of `125m` (torch 2.5.1, f32, 2 threads of an EPYC).
 const REFERENCE_DRAW_SECS: f32 = 1.62;
@@ -245,7 +245,7 @@ fn print_device(report: &Report) {
 const TRAINING_UPDATES: u64 = 12;
 
 fn run_training(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
-    memory::keep_large_blocks();
+    keep_blocks(Keeps::All);
     let out = tempfile::tempdir().context("making a folder for the training run")?;
     let report = training(open, TRAINING_UPDATES, out.path())?;
     let device = &report.device;

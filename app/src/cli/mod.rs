@@ -37,6 +37,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::memory::{Keeps, keep_blocks};
+
 /// What to log, as `debug` or `infinity_engine=trace`.
 const LOG_VARIABLE: &str = "INFINITY_LOG";
 
@@ -130,6 +132,7 @@ fn end_with_the_pipe() {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
+    keep_blocks(Keeps::Some);
     let goes_on = matches!(
         cli.command,
         None | Some(Command::Serve(_) | Command::Train(_) | Command::Finetune(_))

@@ -368,6 +368,9 @@ fn look_at(
     // Whole batches when their keys fit the device, else row by row.
     let row = heads * width * cache.places();
     let rows = (max_elements / row.max(1)).clamp(1, batch);
+    if rows == batch {
+        return mix(query, cache.rows(0, batch), mask, max_elements);
+    }
     let mut mixed = Vec::new();
     let mut start = 0;
     while start < batch {
@@ -377,11 +380,7 @@ fn look_at(
         mixed.push(mix(query, seen, mask, max_elements));
         start += count;
     }
-    if mixed.len() == 1 {
-        mixed.remove(0)
-    } else {
-        Tensor::cat(mixed, 0)
-    }
+    Tensor::cat(mixed, 0)
 }
 
 /// Spread of first values (spec section 8.3).

@@ -192,6 +192,9 @@ impl KvCache {
                 DType::QFloat(_) => widened(part.clone(), DType::F32),
                 _ => part.clone(),
             };
+            if part.dims()[0] == count {
+                return part;
+            }
             part.narrow(0, start, count)
         };
         let some = self.room.iter().chain(&self.beside).next();

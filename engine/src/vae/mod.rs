@@ -112,7 +112,8 @@ impl Vae {
     pub fn begin_picture(&self, latents: &[f32], size: Scale) -> Decoding {
         let shape = [1, self.config.codebook_dim, size.h, size.w];
         let latents = Tensor::from_data(TensorData::new(latents.to_vec(), shape), &self.device);
-        let pixels = self.decode(latents);
+        // What leaves the range is cut off when it becomes bytes.
+        let pixels = self.decoder.forward(latents, self.max_elements);
         let [_, _, h, w] = pixels.dims();
         Decoding {
             pixels: Reading::begin(pixels),
@@ -158,7 +159,7 @@ pub fn pixels_from_images(images: &[Rgb8Image], device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(values, [images.len(), 3, h, w]), device)
 }
 
-/// A picture from planes `[3, h, w]` in [-1, 1]; the reference truncates, so this does.
+/// A picture from planes `[3, h, w]` in [-1, 1], what lies outside cut off; the reference truncates, so this does.
 ///
 /// # Errors
 /// [`EngineError::NotFinite`] when a value is not a number.
@@ -168,20 +169,25 @@ pub fn image_from_pixels(
     height: usize,
 ) -> Result<Rgb8Image, EngineError> {
     let area = width * height;
-    let mut pixels = vec![0; 3 * area];
-    for (channel, plane) in planes.chunks_exact(area).take(3).enumerate() {
-        for (place, &value) in plane.iter().enumerate() {
-            if !value.is_finite() {
-                return Err(EngineError::NotFinite {
-                    what: "while decoding the picture".to_owned(),
-                    advice: "The model file may be damaged; copy it again.".to_owned(),
-                });
-            }
-            pixels[3 * place + channel] = ((value + 1.0) / 2.0 * 255.0).clamp(0.0, 255.0) as u8;
-        }
+    let wrong = || EngineError::internal("picture size");
+    let colours = planes.get(..3 * area).ok_or_else(wrong)?;
+    // Looked through to the end, which is quicker than to stop at the first.
+    if !colours
+        .iter()
+        .fold(true, |all, value| all & value.is_finite())
+    {
+        return Err(EngineError::NotFinite {
+            what: "while decoding the picture".to_owned(),
+            advice: "The model file may be damaged; copy it again.".to_owned(),
+        });
     }
-    Rgb8Image::new(width as u32, height as u32, pixels)
-        .ok_or_else(|| EngineError::internal("picture size"))
+    let (red, rest) = colours.split_at(area);
+    let (green, blue) = rest.split_at(area);
+    let byte = |value: &f32| ((value + 1.0) / 2.0 * 255.0).clamp(0.0, 255.0) as u8;
+    let pixels = red.iter().zip(green).zip(blue);
+    let pixels = pixels.flat_map(|((red, green), blue)| [red, green, blue].map(byte));
+    let pixels = pixels.collect();
+    Rgb8Image::new(width as u32, height as u32, pixels).ok_or_else(wrong)
 }
 
 impl Network for Vae {

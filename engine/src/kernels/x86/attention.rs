@@ -10,9 +10,10 @@ use rayon::prelude::*;
 use super::bridge::{Differentiable, Numbers, Operation, Values};
 use super::factor::Factor;
 use super::gemm::{How, multiply};
-use super::math::{exp, sum_of};
+use super::math::exp;
 use super::pack::{Left, Right, left_columns, left_rows, some_of};
 use super::place::{Place, written};
+use super::reduce::{largest, products, total};
 use crate::kernels::{Sight, count_products, threads};
 
 /// Rows of as many values as a head is wide, `stride` apart.
@@ -103,118 +104,124 @@ impl Head<'_> {
             .filter(|(places, _)| !places.is_empty())
     }
 
-    /// What the queries of `sight` pay to each key they see, `[queries, keys]`.
-    #[inline(always)]
-    fn weights<F: Factor>(&self, sight: &Sight) -> Vec<f32> {
-        let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
-        let query = self.query.from(sight.queries.start);
-        let left = left_rows::<F>(query.values, count, width, query.stride);
-        // SAFETY: products write all their values, one beside the other.
-        let mut weights = unsafe {
-            written(count * keys, |weights| {
-                let weights = Place::from(weights);
-                for (places, [key, _]) in self.parts(keys) {
-                    let (out, right) = (weights.part(places.start), key.as_columns(width));
-                    self.product::<F>(left.left(), right, out, places.len(), keys, false);
+    vectorised! {
+        /// What the queries of `sight` pay to each key they see, `[queries, keys]`.
+        #[inline]
+        fn weights<F: Factor>(&self, sight: &Sight) -> Vec<f32> {
+            let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
+            let query = self.query.from(sight.queries.start);
+            let left = left_rows::<F>(query.values, count, width, query.stride);
+            // SAFETY: products write all their values, one beside the other.
+            let mut weights = unsafe {
+                written(count * keys, |weights| {
+                    let weights = Place::from(weights);
+                    for (places, [key, _]) in self.parts(keys) {
+                        let (out, right) = (weights.part(places.start), key.as_columns(width));
+                        self.product::<F>(left.left(), right, out, places.len(), keys, false);
+                    }
+                })
+            };
+            for row in weights.chunks_exact_mut(keys) {
+                let most = largest(row);
+                for value in row.iter_mut() {
+                    *value = exp(*value - most);
                 }
-            })
-        };
-        for row in weights.chunks_exact_mut(keys) {
-            let most = row.iter().fold(f32::MIN, |most, value| most.max(*value));
-            for value in row.iter_mut() {
-                *value = exp(*value - most);
+                let share = 1.0 / total(row);
+                for value in row.iter_mut() {
+                    *value *= share;
+                }
             }
-            let share = 1.0 / sum_of(keys, |at| row[at]);
-            for value in row.iter_mut() {
-                *value *= share;
-            }
-        }
-        weights
-    }
-
-    /// Writes the result for the queries of `sight` to rows of `out`, `stride` apart.
-    #[inline(always)]
-    pub(super) fn forward<F: Factor>(&self, sight: &Sight, mut out: Place<'_>, stride: usize) {
-        let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
-        if keys == 0 {
-            out.clear(count, width, stride);
-            return;
-        }
-        count_products(2 * count * keys * width);
-        let weights = self.weights::<F>(sight);
-        for (places, [_, value]) in self.parts(keys) {
-            let left = left_rows::<F>(&weights[places.start..], count, places.len(), keys);
-            let right = value.as_rows(places.len());
-            // SAFETY: one after the other.
-            let out = unsafe { out.part(0) };
-            self.product::<F>(left.left(), right, out, width, stride, places.start > 0);
+            weights
         }
     }
 
-    /// Adds the gradients for those of the queries of `sight`, `[queries, D]`.
-    #[inline(always)]
-    pub(super) fn backward<F: Factor>(
-        &self,
-        sight: &Sight,
-        gradient: &[f32],
-        [of_query, of_key, of_value]: [&mut [f32]; 3],
-    ) {
-        let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
-        if keys == 0 {
-            return;
-        }
-        // The scores made again are not counted: they are the price of not keeping them.
-        count_products(4 * count * keys * width);
-        let weights = self.weights::<F>(sight);
-        let gradient = Rows {
-            values: gradient,
-            stride: width,
-        };
-        let left = left_columns::<F>(&weights, count, keys, keys);
-        multiply::<F>(
-            left.left(),
-            gradient.as_rows(count),
-            of_value,
-            width,
-            width,
-            How::added(),
-        );
-        let left = left_rows::<F>(gradient.values, count, width, width);
-        let right = self.value.as_columns(width);
-        // SAFETY: a product writes all its values.
-        let mut scores = unsafe {
-            written(count * keys, |scores| {
-                self.product::<F>(left.left(), right, scores.into(), keys, keys, false);
-            })
-        };
-        for (score, weight) in scores
-            .chunks_exact_mut(keys)
-            .zip(weights.chunks_exact(keys))
-        {
-            let mean = sum_of(keys, |at| score[at] * weight[at]);
-            for (score, weight) in score.iter_mut().zip(weight) {
-                *score = weight * (*score - mean);
+    vectorised! {
+        /// Writes the result for the queries of `sight` to rows of `out`, `stride` apart.
+        #[inline]
+        pub(super) fn forward<F: Factor>(&self, sight: &Sight, mut out: Place<'_>, stride: usize) {
+            let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
+            if keys == 0 {
+                out.clear(count, width, stride);
+                return;
+            }
+            count_products(2 * count * keys * width);
+            let weights = self.weights::<F>(sight);
+            for (places, [_, value]) in self.parts(keys) {
+                let left = left_rows::<F>(&weights[places.start..], count, places.len(), keys);
+                let right = value.as_rows(places.len());
+                // SAFETY: one after the other.
+                let out = unsafe { out.part(0) };
+                self.product::<F>(left.left(), right, out, width, stride, places.start > 0);
             }
         }
-        let left = left_rows::<F>(&scores, count, keys, keys);
-        multiply::<F>(
-            left.left(),
-            self.key.as_rows(keys),
-            of_query,
-            width,
-            width,
-            How::added(),
-        );
-        let left = left_columns::<F>(&scores, count, keys, keys);
-        let query = self.query.from(sight.queries.start);
-        multiply::<F>(
-            left.left(),
-            query.as_rows(count),
-            of_key,
-            width,
-            width,
-            How::added(),
-        );
+    }
+
+    vectorised! {
+        /// Adds the gradients for those of the queries of `sight`, `[queries, D]`.
+        #[inline]
+        pub(super) fn backward<F: Factor>(
+            &self,
+            sight: &Sight,
+            gradient: &[f32],
+            [of_query, of_key, of_value]: [&mut [f32]; 3],
+        ) {
+            let (count, keys, width) = (sight.queries.len(), sight.keys, self.width);
+            if keys == 0 {
+                return;
+            }
+            // The scores made again are not counted: they are the price of not keeping them.
+            count_products(4 * count * keys * width);
+            let weights = self.weights::<F>(sight);
+            let gradient = Rows {
+                values: gradient,
+                stride: width,
+            };
+            let left = left_columns::<F>(&weights, count, keys, keys);
+            multiply::<F>(
+                left.left(),
+                gradient.as_rows(count),
+                of_value,
+                width,
+                width,
+                How::added(),
+            );
+            let left = left_rows::<F>(gradient.values, count, width, width);
+            let right = self.value.as_columns(width);
+            // SAFETY: a product writes all its values.
+            let mut scores = unsafe {
+                written(count * keys, |scores| {
+                    self.product::<F>(left.left(), right, scores.into(), keys, keys, false);
+                })
+            };
+            for (score, weight) in scores
+                .chunks_exact_mut(keys)
+                .zip(weights.chunks_exact(keys))
+            {
+                let mean = products(score, weight, [0.0; 2]);
+                for (score, weight) in score.iter_mut().zip(weight) {
+                    *score = weight * (*score - mean);
+                }
+            }
+            let left = left_rows::<F>(&scores, count, keys, keys);
+            multiply::<F>(
+                left.left(),
+                self.key.as_rows(keys),
+                of_query,
+                width,
+                width,
+                How::added(),
+            );
+            let left = left_columns::<F>(&scores, count, keys, keys);
+            let query = self.query.from(sight.queries.start);
+            multiply::<F>(
+                left.left(),
+                query.as_rows(count),
+                of_key,
+                width,
+                width,
+                How::added(),
+            );
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::factor::Factor;
 use super::gemm::{How, multiply};
 use super::pack::{Left, Packed, Right, at_least};
 use super::place::written;
+use super::reduce::total;
 use crate::kernels::count_products;
 
 /// Inputs: `x` `[B, in, h, w]`, weight `[out, in, side, side]`, bias `[out]`.
@@ -344,7 +345,7 @@ impl<F: Factor> Conv<F> {
             }
             let mut of_bias = vec![0.0; bias.data.len()];
             for (row, gradient) in gradient.chunks_exact(area).enumerate() {
-                of_bias[row % outputs] += super::math::sum_of(area, |at| gradient[at]);
+                of_bias[row % outputs] += total(gradient);
             }
             [of_x, of_weight, of_bias]
         }

@@ -46,25 +46,6 @@ pub(in crate::kernels) fn gelu(x: f32) -> f32 {
     x * sigmoid(DOUBLED * (CUBED * x * x).mul_add(x, x))
 }
 
-/// Sum in sixteen lanes.
-#[inline(always)]
-pub(in crate::kernels) fn sum_of(count: usize, value: impl Fn(usize) -> f32) -> f32 {
-    let mut lanes = [0.0_f32; 16];
-    let whole = count / 16 * 16;
-    let mut start = 0;
-    while start < whole {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += value(start + lane);
-        }
-        start += 16;
-    }
-    let mut total: f32 = lanes.iter().sum();
-    for at in whole..count {
-        total += value(at);
-    }
-    total
-}
-
 #[cfg(test)]
 mod tests {
     #[test]

@@ -29,6 +29,9 @@ macro_rules! instruction_set {
             mod pack;
             #[path = "../place.rs"]
             mod place;
+            #[path = "../reduce.rs"]
+            #[allow(dead_code, reason = "norms and heads are not multiplied")]
+            mod reduce;
             #[path = "../text_attention.rs"]
             pub(in crate::kernels) mod text_attention;
             #[path = "../then.rs"]

@@ -5,9 +5,10 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::bridge::{Differentiable, Operation, Values};
-use super::math::{sigmoid, sum_of};
+use super::math::sigmoid;
 use super::pack::{at_least, some_of};
 use super::place::written;
+use super::reduce::{products, total};
 
 /// Group normalisation, scale and shift per channel, then `SiLU`.
 ///
@@ -18,13 +19,15 @@ pub(in crate::kernels) struct GroupNormSilu {
     pub(in crate::kernels) epsilon: f32,
 }
 
-/// Mean and reciprocal deviation.
-#[inline(always)]
-fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
-    let count = x.len() as f32;
-    let mean = sum_of(x.len(), |at| x[at]) / count;
-    let variance = sum_of(x.len(), |at| (x[at] - mean) * (x[at] - mean)) / count;
-    (mean, 1.0 / (variance + epsilon).sqrt())
+vectorised! {
+    /// Mean and reciprocal deviation.
+    #[inline]
+    fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
+        let count = x.len() as f32;
+        let mean = total(x) / count;
+        let variance = products(x, x, [mean; 2]) / count;
+        (mean, 1.0 / (variance + epsilon).sqrt())
+    }
 }
 
 impl GroupNormSilu {
@@ -93,8 +96,8 @@ impl GroupNormSilu {
                         let s = sigmoid(z);
                         *of_x = gradient * s * (1.0 - s).mul_add(z, 1.0);
                     }
-                    let all = sum_of(area, |at| of_x[at]);
-                    let along = sum_of(area, |at| of_x[at] * (x[at] - mean)) * inverse;
+                    let all = total(of_x);
+                    let along = products(of_x, x, [0.0, mean]) * inverse;
                     of_shift[first + index] += all;
                     of_scale[first + index] += along;
                     sum += a * all;
@@ -196,8 +199,8 @@ impl LayerNorm {
                     of_shift[at] += gradient[at];
                     of_x[at] = gradient[at] * (self.plus + scale[at]);
                 }
-                let sum = sum_of(width, |at| of_x[at]) / width as f32;
-                let weighted = sum_of(width, |at| of_x[at] * (x[at] - mean)) * inverse / width as f32;
+                let sum = total(of_x) / width as f32;
+                let weighted = products(of_x, x, [0.0, mean]) * inverse / width as f32;
                 for (x, of_x) in x.iter().zip(of_x) {
                     *of_x = inverse * (*of_x - sum - (x - mean) * inverse * weighted);
                 }

@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use super::attention::{gather, scatter};
 use super::bridge::{Differentiable, Operation, Values, Writing};
-use super::math::sum_of;
 use super::pack::some_of;
 use super::place::written;
+use super::reduce::products;
 
 /// Splits heads, brings queries and keys to a length, and turns them by their place.
 ///
@@ -54,44 +54,48 @@ impl Turn {
         (&self.turns[0][turns.clone()], &self.turns[1][turns])
     }
 
-    /// Brings the row of `token` to `length` and turns it.
-    #[inline(always)]
-    fn turn(&self, token: usize, row: &[f32], turned: &mut [MaybeUninit<f32>], length: f32) {
-        let width = row.len();
-        let norm = sum_of(width, |at| row[at] * row[at]).sqrt();
-        let factor = length / norm.max(LEAST_NORM);
-        let (cos, sin) = self.angles(token, width / 2);
-        let pairs = row.chunks_exact(2).zip(turned.chunks_exact_mut(2));
-        for (((pair, turned), cos), sin) in pairs.zip(cos).zip(sin) {
-            let (a, b) = (factor * pair[0], factor * pair[1]);
-            turned[0].write(cos * a - sin * b);
-            turned[1].write(sin * a + cos * b);
+    vectorised! {
+        /// Brings the row of `token` to `length` and turns it.
+        #[inline]
+        fn turn(&self, token: usize, row: &[f32], turned: &mut [MaybeUninit<f32>], length: f32) {
+            let width = row.len();
+            let norm = products(row, row, [0.0; 2]).sqrt();
+            let factor = length / norm.max(LEAST_NORM);
+            let (cos, sin) = self.angles(token, width / 2);
+            let pairs = row.chunks_exact(2).zip(turned.chunks_exact_mut(2));
+            for (((pair, turned), cos), sin) in pairs.zip(cos).zip(sin) {
+                let (a, b) = (factor * pair[0], factor * pair[1]);
+                turned[0].write(cos * a - sin * b);
+                turned[1].write(sin * a + cos * b);
+            }
         }
     }
 
-    /// Gradients of turned rows become those of the rows, in place; gives the gradient of `ln length`.
-    #[inline(always)]
-    fn turn_back(&self, gradients: &mut [f32], rows: &[f32], width: usize, length: f32) -> f32 {
-        let mut of_length = 0.0;
-        let pairs = gradients
-            .chunks_exact_mut(width)
-            .zip(rows.chunks_exact(width));
-        for (token, (gradient, row)) in pairs.enumerate() {
-            let (cos, sin) = self.angles(token, width / 2);
-            for ((pair, cos), sin) in gradient.chunks_exact_mut(2).zip(cos).zip(sin) {
-                let (a, b) = (pair[0], pair[1]);
-                pair[0] = cos * a + sin * b;
-                pair[1] = cos * b - sin * a;
+    vectorised! {
+        /// Gradients of turned rows become those of the rows, in place; gives the gradient of `ln length`.
+        #[inline]
+        fn turn_back(&self, gradients: &mut [f32], rows: &[f32], width: usize, length: f32) -> f32 {
+            let mut of_length = 0.0;
+            let pairs = gradients
+                .chunks_exact_mut(width)
+                .zip(rows.chunks_exact(width));
+            for (token, (gradient, row)) in pairs.enumerate() {
+                let (cos, sin) = self.angles(token, width / 2);
+                for ((pair, cos), sin) in gradient.chunks_exact_mut(2).zip(cos).zip(sin) {
+                    let (a, b) = (pair[0], pair[1]);
+                    pair[0] = cos * a + sin * b;
+                    pair[1] = cos * b - sin * a;
+                }
+                let norm = products(row, row, [0.0; 2]).sqrt().max(LEAST_NORM);
+                // Along the row only the length changes, which is fixed.
+                let along = products(gradient, row, [0.0; 2]) / norm;
+                of_length += along * length;
+                for (gradient, row) in gradient.iter_mut().zip(row) {
+                    *gradient = length / norm * (*gradient - along * row / norm);
+                }
             }
-            let norm = sum_of(width, |at| row[at] * row[at]).sqrt().max(LEAST_NORM);
-            // Along the row only the length changes, which is fixed.
-            let along = sum_of(width, |at| gradient[at] * row[at]) / norm;
-            of_length += along * length;
-            for (gradient, row) in gradient.iter_mut().zip(row) {
-                *gradient = length / norm * (*gradient - along * row / norm);
-            }
+            of_length
         }
-        of_length
     }
 
     vectorised! {

@@ -1,10 +1,11 @@
 //! Vectors of eight values.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_loadu_si128, _mm256_castpd_ps, _mm256_castps_pd, _mm256_cvtph_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_maskstore_ps,
-    _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-    _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd, _mm256_unpacklo_ps,
+    __m256, __m256i, _mm_loadu_si128, _mm256_blendv_ps, _mm256_castpd_ps, _mm256_castps_pd,
+    _mm256_castsi256_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_permute2f128_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps,
+    _mm256_unpacklo_pd, _mm256_unpacklo_ps,
 };
 
 use half::f16;
@@ -31,6 +32,14 @@ vectorised! {
     #[inline]
     pub(super) fn splat(value: f32) -> Vector {
         _mm256_set1_ps(value)
+    }
+}
+
+vectorised! {
+    /// The larger of each two values.
+    #[inline]
+    pub(super) fn maximum(a: Vector, b: Vector) -> Vector {
+        _mm256_max_ps(a, b)
     }
 }
 
@@ -77,6 +86,21 @@ vectorised! {
             } else {
                 _mm256_maskload_ps(from, first(count))
             }
+        }
+    }
+}
+
+vectorised! {
+    /// The first `count` values, then those of `with`.
+    ///
+    /// # Safety
+    /// They must lie there.
+    #[inline]
+    pub(super) unsafe fn load_first_or(count: usize, from: *const f32, with: Vector) -> Vector {
+        // SAFETY: promised by the caller; lanes past the end are not touched.
+        unsafe {
+            let mask = first(count);
+            _mm256_blendv_ps(with, _mm256_maskload_ps(from, mask), _mm256_castsi256_ps(mask))
         }
     }
 }

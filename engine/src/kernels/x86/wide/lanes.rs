@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, _mm256_loadu_si256, _mm512_castps_si512, _mm512_cvtph_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use half::f16;
@@ -31,6 +32,14 @@ vectorised! {
     #[inline]
     pub(super) fn splat(value: f32) -> Vector {
         _mm512_set1_ps(value)
+    }
+}
+
+vectorised! {
+    /// The larger of each two values.
+    #[inline]
+    pub(super) fn maximum(a: Vector, b: Vector) -> Vector {
+        _mm512_max_ps(a, b)
     }
 }
 
@@ -66,6 +75,18 @@ vectorised! {
     pub(super) unsafe fn load_first(count: usize, from: *const f32) -> Vector {
         // SAFETY: promised by the caller; lanes past the end are not touched.
         unsafe { _mm512_maskz_loadu_ps(first(count), from) }
+    }
+}
+
+vectorised! {
+    /// The first `count` values, then those of `with`.
+    ///
+    /// # Safety
+    /// They must lie there.
+    #[inline]
+    pub(super) unsafe fn load_first_or(count: usize, from: *const f32, with: Vector) -> Vector {
+        // SAFETY: promised by the caller; lanes past the end are not touched.
+        unsafe { _mm512_mask_loadu_ps(with, first(count), from) }
     }
 }
 
