@@ -54,10 +54,6 @@ macro_rules! by_set {
     };
 }
 
-fn nothing(like: &Device) -> Tensor<1> {
-    Tensor::zeros([1], like)
-}
-
 pub(super) fn linear(
     x: &Tensor<3>,
     weight: &Tensor<2>,
@@ -66,7 +62,8 @@ pub(super) fn linear(
 ) -> Option<Tensor<3>> {
     let device = x.device();
     let precision = applies(x)?;
-    let bias = bias.cloned().unwrap_or_else(|| nothing(&device));
+    let bias = bias.cloned();
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([1], &device));
     let (own, weight) = (x.clone(), weight.clone());
     if matches!(then, Then::Nothing) {
         return Some(by_set!(precision, set, F => {
@@ -140,11 +137,10 @@ pub(super) fn layer_norm(
 }
 
 pub(super) fn gelu_tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
-    let device = x.device();
     applies(x)?;
-    let (x, nothing) = (x.clone(), nothing(&device));
-    let also = nothing.clone();
-    Some(by_set!(set => apply(x, nothing, also, set::pointwise::Gelu)))
+    // The second and third are not looked at.
+    let [x, unused, also] = [(); 3].map(|()| x.clone());
+    Some(by_set!(set => apply(x, unused, also, set::pointwise::Gelu)))
 }
 
 pub(super) fn gated_sum(x: &Tensor<3>, branch: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
@@ -158,12 +154,12 @@ pub(super) fn turn(
     lengths: &Tensor<4>,
     turns: &Arc<[Vec<f32>; 2]>,
 ) -> Option<[Tensor<4>; 3]> {
-    let device = qkv.device();
     applies(qkv)?;
     let (heads, turns) = (lengths.dims()[1], turns.clone());
-    let (qkv, lengths, nothing) = (qkv.clone(), lengths.clone(), nothing(&device));
+    // The third is not looked at.
+    let (qkv, lengths, unused) = (qkv.clone(), lengths.clone(), lengths.clone());
     let turned: Tensor<5> =
-        by_set!(set => apply(qkv, lengths, nothing, set::turn::Turn { heads, turns }));
+        by_set!(set => apply(qkv, lengths, unused, set::turn::Turn { heads, turns }));
     Some([0, 1, 2].map(|part| turned.clone().narrow(0, part, 1).squeeze_dim(0)))
 }
 
@@ -233,12 +229,11 @@ pub(super) fn cross_attention(
     heads: usize,
     lens: &Arc<[usize]>,
 ) -> Option<Tensor<3>> {
-    let device = query.device();
     let precision = applies(query)?;
-    let (query, text, lens) = (query.clone(), text.clone(), lens.clone());
-    let nothing = nothing(&device);
+    // The third is not looked at.
+    let (query, text, unused, lens) = (query.clone(), text.clone(), text.clone(), lens.clone());
     Some(by_set!(precision, set, F => {
         let factor: PhantomData<F> = PhantomData;
-        apply(query, text, nothing, set::text_attention::CrossAttention { heads, lens, factor })
+        apply(query, text, unused, set::text_attention::CrossAttention { heads, lens, factor })
     }))
 }

@@ -250,10 +250,8 @@ impl KvCache {
 mod tests {
     use super::{KvCache, head_groups};
     use crate::api::Storage;
-    use crate::model::{Look, ModelConfig, Rope, Transformer};
-    use crate::random::Stream;
+    use crate::model::{Look, Rope, tiny};
     use crate::schedule::ScaleSchedule;
-    use crate::weights::Network as _;
     use burn::tensor::{Device, Tensor, TensorData};
 
     fn scale(count: usize, seed: usize) -> [Tensor<4>; 2] {
@@ -312,27 +310,9 @@ mod tests {
     #[test]
     fn rows_and_groups_of_heads_alone_are_all_together() {
         let device = Device::flex();
-        let config = ModelConfig {
-            depth: 2,
-            width: 128,
-            heads: 4,
-            mlp_hidden: 96,
-            block_chunks: 1,
-            text_channels: 128,
-            text_maxlen: 8,
-            codebook_dim: 16,
-            patchify: false,
-        };
-        let mut transformer = Transformer::new(&config, &device, usize::MAX);
-        transformer.initialise(3, &device);
-        let values = |shape: [usize; 3], seed: u64| {
-            let stream = Stream::new(seed, 0);
-            let count = shape.iter().product::<usize>() as u64;
-            let values: Vec<f32> = (0..count).map(|i| stream.normal(i) as f32).collect();
-            Tensor::<3>::from_data(TensorData::new(values, shape), &device)
-        };
+        let mut transformer = tiny::transformer(2);
         let schedule = ScaleSchedule::nearest(1.0, 3).unwrap();
-        let condition = transformer.condition(values([3, 5, 128], 1), &[5, 2, 4]);
+        let condition = transformer.condition(tiny::tokens([3, 5], 1), &[5, 2, 4]);
         let mut drawn = [(false, 1), (true, 1), (false, 4), (true, 2)].map(|(alone, groups)| {
             transformer.rows_alone = alone;
             let caches = transformer.caches(5).into_iter();
@@ -345,8 +325,8 @@ mod tests {
                     cache.keep_rows(rows);
                 }
                 let condition = condition.rows(0, rows);
-                let rope = Rope::new(&schedule, index..index + 1, 32, &device);
-                let mut x = values([rows, scale.tokens(), 128], index as u64);
+                let rope = Rope::new(&schedule, index..index + 1, tiny::HEAD, &device);
+                let mut x = tiny::tokens([rows, scale.tokens()], index as u64);
                 for (block, cache) in caches.iter_mut().enumerate() {
                     x = transformer.block(block, x, &condition, &rope, Look::Cache(cache, None));
                 }

@@ -12,6 +12,8 @@ mod kv_cache;
 mod rope2d;
 mod side_by_side;
 mod text_attention;
+#[cfg(test)]
+mod tiny;
 mod transformer;
 
 pub use attention::{Look, Mask, attend};

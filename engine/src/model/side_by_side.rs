@@ -115,15 +115,11 @@ impl Transformer {
     }
 }
 
-/// Most rows of a share: with sixteen, values of a block leave the caches whoever computes them, and 64 drafts took a fifth longer.
-const MOST_ROWS: usize = 4;
-
-/// Rows of each share when all threads take as many: all `rows` where that is not possible, or too many.
+/// Rows of each share when all threads take as many: all `rows` where that is not possible.
 pub(super) fn share_of(rows: usize) -> usize {
     let threads = rayon::current_num_threads();
-    let share = rows / threads;
-    if rows.is_multiple_of(threads) && share <= MOST_ROWS {
-        share
+    if rows.is_multiple_of(threads) {
+        rows / threads
     } else {
         rows
     }
@@ -132,37 +128,16 @@ pub(super) fn share_of(rows: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ModelConfig;
-    use crate::random::Stream;
+    use crate::model::{ModelConfig, tiny};
     use crate::schedule::ScaleSchedule;
-    use crate::weights::Network as _;
-    use burn::tensor::TensorData;
 
     /// To the bit, whatever the shares, while guidance ends for some rows, and through a pass over several scales.
     #[test]
     fn shares_make_what_all_rows_make_together() {
         let device = Device::flex();
-        let config = ModelConfig {
-            depth: 3,
-            width: 128,
-            heads: 4,
-            mlp_hidden: 96,
-            block_chunks: 1,
-            text_channels: 128,
-            text_maxlen: 8,
-            codebook_dim: 16,
-            patchify: false,
-        };
-        let mut transformer = Transformer::new(&config, &device, usize::MAX);
-        transformer.initialise(3, &device);
-        let values = |shape: [usize; 3], seed: u64| {
-            let stream = Stream::new(seed, 0);
-            let count = shape.iter().product::<usize>() as u64;
-            let values: Vec<f32> = (0..count).map(|i| stream.normal(i) as f32).collect();
-            Tensor::<3>::from_data(TensorData::new(values, shape), &device)
-        };
+        let transformer = tiny::transformer(3);
         let schedule = ScaleSchedule::nearest(1.0, 4).unwrap();
-        let condition = transformer.condition(values([6, 5, 128], 1), &[5, 2, 4, 5, 1, 3]);
+        let condition = transformer.condition(tiny::tokens([6, 5], 1), &[5, 2, 4, 5, 1, 3]);
         assert_eq!(transformer.shares_rows(), kernels::available());
         let draw = |rows_of: [usize; 3], shared: bool| {
             let mut caches = transformer.caches(21);
@@ -171,12 +146,12 @@ mod tests {
             for (scales, rows) in passes.into_iter().zip(rows_of) {
                 caches.iter_mut().for_each(|cache| cache.keep_rows(rows));
                 let condition = condition.rows(0, rows);
-                let rope = Rope::new(&schedule, scales.clone(), 32, &device);
+                let rope = Rope::new(&schedule, scales.clone(), tiny::HEAD, &device);
                 let mask = Mask::causal(&schedule, &scales);
                 let mask = (scales.len() > 1).then_some(&mask);
                 let tokens = schedule.scales[scales.clone()].iter();
                 let tokens = tokens.map(|scale| scale.tokens()).sum();
-                let mut x = values([rows, tokens, 128], scales.start as u64);
+                let mut x = tiny::tokens([rows, tokens], scales.start as u64);
                 if shared {
                     // Shares settle with the first pass.
                     let threads = rayon::current_num_threads();

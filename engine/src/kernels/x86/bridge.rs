@@ -46,7 +46,7 @@ pub(in crate::kernels) enum Numbers<'a> {
     Half(&'a [f16]),
 }
 
-/// A function of some tensors (unused ones are scalars) on host memory.
+/// A function of some tensors on host memory; any may stand where one is not used.
 pub(in crate::kernels) trait Operation<const N: usize>:
     Debug + Send + Sync
 {
