@@ -100,7 +100,7 @@ impl Resize {
             return map.to_vec();
         }
         let mut result = vec![0.0; map.len() / (h_in * w_in) * h_out * w_out];
-        // First along the rows, once for every row that is read, then across.
+        // First along every row, then across.
         let mut lines = vec![0.0; h_in * w_out];
         let channels = map.chunks_exact(h_in * w_in);
         for (channel, resized) in channels.zip(result.chunks_exact_mut(h_out * w_out)) {

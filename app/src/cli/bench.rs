@@ -14,7 +14,6 @@ use infinity_engine::model::ModelConfig;
 use infinity_engine::weights::atomic_write;
 
 use super::{CliError, values};
-use crate::memory::{Keeps, keep_blocks};
 
 /// Seconds of the reference program for the transformer of `125m` (torch 2.5.1, f32, 2 threads of an EPYC).
 const REFERENCE_DRAW_SECS: f32 = 1.62;
@@ -67,6 +66,13 @@ pub(super) struct Args {
     json: Option<PathBuf>,
 }
 
+impl Args {
+    /// Whether it is training that is measured.
+    pub(super) fn trains(&self) -> bool {
+        self.preset == "training"
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if let [a, b] = args.compare.as_slice() {
         return side_by_side(&read(a)?, &read(b)?);
@@ -74,7 +80,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let begun = Instant::now();
     let open = device::open(args.device)?;
     let opening = begun.elapsed().as_secs_f32();
-    if args.preset == "training" {
+    if args.trains() {
         return run_training(args, &open);
     }
     if args.preset == "operations" {
@@ -245,7 +251,6 @@ fn print_device(report: &Report) {
 const TRAINING_UPDATES: u64 = 12;
 
 fn run_training(args: &Args, open: &OpenDevice) -> Result<(), CliError> {
-    keep_blocks(Keeps::All);
     let out = tempfile::tempdir().context("making a folder for the training run")?;
     let report = training(open, TRAINING_UPDATES, out.path())?;
     let device = &report.device;

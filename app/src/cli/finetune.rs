@@ -10,7 +10,6 @@ use infinity_engine::generate::Bundle;
 use infinity_engine::train::{Limits, Progress};
 
 use super::{CliError, models, places, values};
-use crate::memory::{Keeps, keep_blocks};
 use crate::place::Place;
 
 /// Teach the model your own pictures: a LoRA from a folder.
@@ -138,7 +137,6 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let said = "pictures are taught on this machine: name a device of it";
         return Err(CliError::Usage(said.to_owned()));
     };
-    keep_blocks(Keeps::All);
     let open = |choice: DeviceChoice| {
         let mut device = device::open(choice)?;
         device.weights = args.weights;

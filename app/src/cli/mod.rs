@@ -132,7 +132,11 @@ fn end_with_the_pipe() {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
-    keep_blocks(Keeps::Some);
+    keep_blocks(match &cli.command {
+        Some(Command::Train(_) | Command::Finetune(_)) => Keeps::ForTraining,
+        Some(Command::Bench(args)) if args.trains() => Keeps::ForTraining,
+        _ => Keeps::ForDrawing,
+    });
     let goes_on = matches!(
         cli.command,
         None | Some(Command::Serve(_) | Command::Train(_) | Command::Finetune(_))

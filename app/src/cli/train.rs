@@ -7,7 +7,6 @@ use infinity_engine::device;
 use infinity_engine::train::{self, Limits, Progress, TrainConfig};
 
 use super::{CliError, places, report, values};
-use crate::memory::{Keeps, keep_blocks};
 
 /// Train a picture tokenizer, or a transformer with its text encoder, on painted postcards.
 ///
@@ -61,7 +60,6 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return Err(CliError::Usage("--config and --out are needed".to_owned()));
     };
     let config = TrainConfig::open(config)?;
-    keep_blocks(Keeps::All);
     places::refuse_run(out, args.resume)?;
     let until = values::until(args.minutes)?;
     let device = device::open(args.device)?;

@@ -62,8 +62,8 @@ pub(super) fn linear(
 ) -> Option<Tensor<3>> {
     let device = x.device();
     let precision = applies(x)?;
-    let bias = bias.cloned();
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([1], &device));
+    let none = || Tensor::zeros([1], &device);
+    let bias = bias.cloned().unwrap_or_else(none);
     let (own, weight) = (x.clone(), weight.clone());
     if matches!(then, Then::Nothing) {
         return Some(by_set!(precision, set, F => {

@@ -137,7 +137,7 @@ mod tests {
         let device = Device::flex();
         let transformer = tiny::transformer(3);
         let schedule = ScaleSchedule::nearest(1.0, 4).unwrap();
-        let condition = transformer.condition(tiny::tokens([6, 5], 1), &[5, 2, 4, 5, 1, 3]);
+        let condition = transformer.condition(tiny::tokens([8, 5], 1), &[5, 2, 4, 5, 1, 3, 2, 5]);
         assert_eq!(transformer.shares_rows(), kernels::available());
         let draw = |rows_of: [usize; 3], shared: bool| {
             let mut caches = transformer.caches(21);
@@ -179,7 +179,7 @@ mod tests {
             }
             all
         };
-        for rows in [[6, 6, 3], [4, 2, 1], [3, 1, 1], [2, 2, 2]] {
+        for rows in [[8, 8, 4], [6, 6, 3], [4, 2, 1], [3, 1, 1], [2, 2, 2]] {
             let together = draw(rows, false);
             assert!(together.iter().any(|value| value.abs() > 0.1));
             for threads in [1, 2, 3] {

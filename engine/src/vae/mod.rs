@@ -162,7 +162,7 @@ pub fn pixels_from_images(images: &[Rgb8Image], device: &Device) -> Tensor<4> {
 /// A picture from planes `[3, h, w]` in [-1, 1], what lies outside cut off; the reference truncates, so this does.
 ///
 /// # Errors
-/// [`EngineError::NotFinite`] when a value is not a number.
+/// [`EngineError::NotFinite`] when a value is infinite or not a number.
 pub fn image_from_pixels(
     planes: &[f32],
     width: usize,
@@ -197,5 +197,23 @@ impl Network for Vae {
         let d = self.config.codebook_dim;
         slots.allow_unused(format!("{prefix}quantizer.lfq.mask"), [d]);
         slots.allow_unused(format!("{prefix}quantize.lfq.mask"), [d]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::image_from_pixels;
+
+    #[test]
+    fn planes_become_bytes() {
+        let planes = [-1.0, 1.0, 0.0, -7.0, 0.999, 1e30];
+        let image = image_from_pixels(&planes, 2, 1).unwrap();
+        assert_eq!(image.pixels.to_vec(), [0, 127, 254, 255, 0, 255]);
+        for (place, value) in [(0, f32::NAN), (5, f32::INFINITY)] {
+            let mut planes = planes;
+            planes[place] = value;
+            assert!(image_from_pixels(&planes, 2, 1).is_err(), "{value}");
+        }
+        assert!(image_from_pixels(&planes, 3, 1).is_err(), "too few");
     }
 }

@@ -46,7 +46,7 @@ pub(in crate::kernels) enum Numbers<'a> {
     Half(&'a [f16]),
 }
 
-/// A function of some tensors on host memory; any may stand where one is not used.
+/// A function of some tensors on host memory; any of them may stand where one is not used.
 pub(in crate::kernels) trait Operation<const N: usize>:
     Debug + Send + Sync
 {
@@ -61,7 +61,8 @@ pub(in crate::kernels) trait Operation<const N: usize>:
 pub(in crate::kernels) trait Differentiable: Operation<3> {
     /// Gradients of the inputs for the gradient of the result; an empty one stands for zeros.
     ///
-    /// Those that are not `wanted` may be left empty.
+    /// Those that are not `wanted` may be left empty, and that of an input that is not used must be: the tensor may stand there
+    /// that is another input too.
     fn backward(
         &self,
         gradient: &[f32],

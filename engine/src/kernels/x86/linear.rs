@@ -151,7 +151,7 @@ pub(in crate::kernels) enum Follows {
 
 /// As [`Linear`], and what becomes of it: one pass less, without a gradient.
 ///
-/// The fourth input is shaped as the result, the fifth `[R, 1, out]`; scalars where they are not used.
+/// The fourth input is shaped as the result, the fifth `[R, 1, out]`; any may stand where they are not used.
 #[derive(Debug)]
 pub(in crate::kernels) struct LinearThen<F: Factor> {
     pub(in crate::kernels) follows: Follows,

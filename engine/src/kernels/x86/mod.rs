@@ -30,7 +30,6 @@ macro_rules! instruction_set {
             #[path = "../place.rs"]
             mod place;
             #[path = "../reduce.rs"]
-            #[allow(dead_code, reason = "norms and heads are not multiplied")]
             mod reduce;
             #[path = "../text_attention.rs"]
             pub(in crate::kernels) mod text_attention;
@@ -126,4 +125,36 @@ pub(in crate::kernels) fn set() -> Option<Set> {
 /// Whether this processor also has [`paired`].
 pub(in crate::kernels) fn has_pairs() -> bool {
     set() == Some(Set::Wide) && is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bridge::{Operation as _, Values};
+    use super::{Set, has, narrow, wide};
+
+    /// Sums are made in the same order, with whole parts, with a rest, and with both.
+    #[test]
+    fn both_widths_make_the_same_bits() {
+        if !has(Set::Wide) || !has(Set::Narrow) {
+            return;
+        }
+        for width in [5, 17, 64, 77] {
+            let list = |count: usize| -> Vec<f32> {
+                (0..count).map(|i| (i as f32 * 0.7).sin() + 0.3).collect()
+            };
+            let (x, scale) = (list(3 * width), list(width));
+            let tensor = |data, shape| Values {
+                data,
+                halves: &[],
+                shape,
+            };
+            let (shape, row) = ([1, 3, width], [1, 1, width]);
+            let of_row = tensor(&scale[..], &row[..]);
+            let inputs = [tensor(&x[..], &shape[..]), of_row, of_row];
+            let (epsilon, plus) = (1e-6, 1.0);
+            let in_wide = wide::norm::LayerNorm { epsilon, plus }.forward(inputs);
+            let in_narrow = narrow::norm::LayerNorm { epsilon, plus }.forward(inputs);
+            assert!(in_wide == in_narrow, "{width} values");
+        }
+    }
 }

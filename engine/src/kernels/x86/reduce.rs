@@ -7,12 +7,12 @@ use super::lanes::{
 /// Values that are taken at once, in several vectors, so that none waits for the one before.
 const AT_ONCE: usize = 32;
 const VECTORS: usize = AT_ONCE / LANES;
-/// Values that are left of the vectors.
-const LEFT: usize = AT_ONCE / 2;
+/// Half of them.
+const HALF: usize = AT_ONCE / 2;
 
 /// Two halves become one, until one value is left.
 #[inline(always)]
-fn folded(values: [f32; LEFT], both: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
+fn folded(values: [f32; HALF], both: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
     #[inline(always)]
     fn half<const N: usize, const M: usize>(
         values: [f32; N],
@@ -59,20 +59,21 @@ vectorised! {
 }
 
 vectorised! {
-    /// What is left when `both` has made one vector of two.
+    /// What `both` makes of the first and the second half.
     #[inline]
-    fn left(vectors: [Vector; VECTORS], both: impl Fn(Vector, Vector) -> Vector) -> [f32; LEFT] {
-        let mut left = [0.0_f32; LEFT];
+    fn halved(vectors: [Vector; VECTORS], both: impl Fn(Vector, Vector) -> Vector) -> [f32; HALF] {
+        let mut half = [0.0_f32; HALF];
         let (first, second) = vectors.split_at(VECTORS / 2);
-        for ((first, second), left) in first.iter().zip(second).zip(left.chunks_exact_mut(LANES)) {
+        for ((first, second), half) in first.iter().zip(second).zip(half.chunks_exact_mut(LANES)) {
             // SAFETY: there is room for a vector.
-            unsafe { store_first(LANES, left.as_mut_ptr(), both(*first, *second)) };
+            unsafe { store_first(LANES, half.as_mut_ptr(), both(*first, *second)) };
         }
-        left
+        half
     }
 }
 
 vectorised! {
+    /// `a + b`, exactly.
     #[inline]
     fn add(a: Vector, b: Vector) -> Vector {
         multiply_add(splat(1.0), a, b)
@@ -90,7 +91,7 @@ vectorised! {
                 *sum = add(values, *sum);
             }
         }
-        folded(left(sums, |a, b| add(a, b)), |a, b| a + b)
+        folded(halved(sums, |a, b| add(a, b)), |a, b| a + b)
     }
 }
 
@@ -112,7 +113,7 @@ vectorised! {
         if !a_rest.is_empty() {
             take(filled(a_rest, m), filled(b_rest, n));
         }
-        folded(left(sums, |a, b| add(a, b)), |a, b| a + b)
+        folded(halved(sums, |a, b| add(a, b)), |a, b| a + b)
     }
 }
 
@@ -127,7 +128,7 @@ vectorised! {
                 *most = maximum(values, *most);
             }
         }
-        folded(left(most, |a, b| maximum(a, b)), |a, b| if a > b { a } else { b })
+        folded(halved(most, |a, b| maximum(a, b)), |a, b| if a > b { a } else { b })
     }
 }
 
@@ -163,6 +164,11 @@ mod tests {
                 a.iter().copied().fold(f32::MIN, f32::max),
             ];
             assert_eq!(got, want, "whole numbers, {count} of them");
+            // Wherever the largest is.
+            let rising: Vec<f32> = (0..count).map(|at| at as f32 - 300.0).collect();
+            // SAFETY: the set is there.
+            let got = unsafe { largest(&rising) };
+            assert_eq!(got, rising.last().copied().unwrap_or(f32::MIN));
         }
     }
 }

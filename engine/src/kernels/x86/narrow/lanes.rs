@@ -36,7 +36,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// The larger of each two values.
+    /// The larger of each two values, that of `b` where one is not a number.
     #[inline]
     pub(super) fn maximum(a: Vector, b: Vector) -> Vector {
         _mm256_max_ps(a, b)
