@@ -14,18 +14,18 @@ pub(crate) enum Keeps {
 pub(crate) fn keep_blocks(keeps: Keeps) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        let (largest, at_the_end) = match keeps {
-            // glibc before 2.35 takes no larger first number.
-            Keeps::ForDrawing => (32 << 20, 256 << 20),
-            Keeps::ForTraining => (1 << 30, i32::MAX),
+        let (largest, at_the_end, ahead) = match keeps {
+            // glibc before 2.35 takes no larger first number. With more ahead, threads would keep all that a large model
+            // has left behind.
+            Keeps::ForDrawing => (32 << 20, 256 << 20, 128 << 10),
+            Keeps::ForTraining => (1 << 30, i32::MAX, 64 << 20),
         };
         #[expect(unsafe_code, reason = "a setting of the C library has no safe name")]
         // SAFETY: plain numbers, and no other thread allocates.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, largest);
             libc::mallopt(libc::M_TRIM_THRESHOLD, at_the_end);
-            // Addresses only: memory is taken when it is touched. Keeps threads from giving back a part they have emptied.
-            libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+            libc::mallopt(libc::M_TOP_PAD, ahead);
         }
     }
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
