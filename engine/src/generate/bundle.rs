@@ -12,7 +12,7 @@ use crate::api::{
     EngineError, GenerateSpec, Keeping, LoraWish, ModelInfo, RatioInfo, Rgb8Image, Storage,
 };
 use crate::device::OpenDevice;
-use crate::kernels::{Precision, with_precision};
+use crate::kernels::{self, Precision, with_precision};
 use crate::lora::{self, LoraInfo};
 use crate::memory::{self, Sizes};
 use crate::model::{ModelConfig, Transformer};
@@ -367,6 +367,26 @@ impl Bundle {
         self.begin_preview(sum, scale, last).finish()
     }
 
+    /// The same of several pictures, one after the other; on the processor as many side by side as have no more places
+    /// together than a picture at `last`.
+    pub fn previews<'a>(
+        &'a self,
+        sums: &'a [ResidualSum],
+        scale: Scale,
+        last: Scale,
+    ) -> impl Iterator<Item = Result<Rgb8Image, EngineError>> + 'a {
+        let fit = last.tokens() / scale.tokens();
+        let at_once = if self.works_by_itself() {
+            1
+        } else {
+            fit.clamp(1, rayon::current_num_threads())
+        };
+        sums.chunks(at_once).flat_map(move |sums| {
+            let one = |sum: &'a ResidualSum| move || self.preview(sum, scale, last);
+            kernels::side_by_side(sums.iter().map(one).collect())
+        })
+    }
+
     /// Whether the device goes on by itself with what it was given.
     pub fn works_by_itself(&self) -> bool {
         self.transformer.device().clone().without_autodiff() != Device::flex()
@@ -421,4 +441,50 @@ fn model_info(description: &ModelJson, parameters: u64) -> Result<ModelInfo, Eng
         example_prompts: description.example_prompts.clone(),
         practice_prompts: description.practice_prompts.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bundle;
+    use crate::api::{DeviceChoice, Rgb8Image};
+    use crate::device;
+    use crate::generate::Layout;
+    use crate::random::Stream;
+    use crate::schedule::ScaleSchedule;
+    use std::path::Path;
+
+    /// To the byte, however many threads there are, and where the last of them are too few for all threads.
+    #[test]
+    fn previews_side_by_side_are_previews() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
+        let device = device::open(DeviceChoice::Cpu).unwrap();
+        let bundle = Bundle::open(&folder, &device).unwrap();
+        let schedule = ScaleSchedule::nearest(1.0, 7).unwrap();
+        let (first, last) = (schedule.scales[2], schedule.last());
+        let layout = Layout::of(&bundle.transformer.config, last);
+        let sums: Vec<_> = (0..5)
+            .map(|seed| {
+                let stream = Stream::new(seed, 0);
+                let count = first.tokens() * bundle.transformer.config.token_bits();
+                let bits: Vec<u8> = (0..count as u64)
+                    .map(|i| u8::from(stream.normal(i) > 0.0))
+                    .collect();
+                let mut sum = layout.empty();
+                layout.add(&mut sum, &bits, first);
+                sum
+            })
+            .collect();
+        let one_by_one: Vec<Rgb8Image> = sums
+            .iter()
+            .map(|sum| bundle.preview(sum, first, last).unwrap())
+            .collect();
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let together: Vec<Rgb8Image> = pool.build().unwrap().install(|| {
+                let previews = bundle.previews(&sums, first, last);
+                previews.map(Result::unwrap).collect()
+            });
+            assert!(together == one_by_one, "{threads} threads");
+        }
+    }
 }

@@ -145,8 +145,8 @@ fn timed(
             .get(plan.drawn - 1)
             .copied()
             .unwrap_or(last);
-        for sum in &sums {
-            bundle.preview(sum, grid, last)?;
+        for image in bundle.previews(&sums, grid, last) {
+            image?;
         }
         best = best.min(1000.0 * begun.elapsed().as_secs_f32());
         gmul = (kernels::products() - before) as f32 / 1e9;

@@ -182,11 +182,9 @@ impl Studio<'_> {
                 link.tell(Event::Cancelled { job });
                 return Ok(());
             };
-            for ((index, sum), bits) in group.zip(&sums).zip(&bits.bits) {
-                if link.is_stopped(job) {
-                    link.tell(Event::Cancelled { job });
-                    return Ok(());
-                }
+            let images = self.bundle.previews(&sums, grid, plan.schedule.last());
+            let wanted = group.take_while(|_| !link.is_stopped(job));
+            for ((index, image), bits) in wanted.zip(images).zip(&bits.bits) {
                 let own = GenerateSpec {
                     keep: scales,
                     seed: spec.seed.wrapping_add(index as u64),
@@ -195,9 +193,13 @@ impl Studio<'_> {
                 link.tell(Event::DraftDone {
                     job,
                     index,
-                    image: self.bundle.preview(sum, grid, plan.schedule.last())?,
+                    image: image?,
                     spec: own,
                 });
+            }
+            if link.is_stopped(job) {
+                link.tell(Event::Cancelled { job });
+                return Ok(());
             }
         }
         link.tell(Event::DraftsDone {
