@@ -375,7 +375,7 @@ impl Bundle {
         scale: Scale,
         last: Scale,
     ) -> impl Iterator<Item = Result<Rgb8Image, EngineError>> + 'a {
-        let fit = last.tokens() / scale.tokens();
+        let fit = last.tokens() / scale.tokens().max(1);
         let at_once = if self.works_by_itself() {
             1
         } else {
@@ -453,38 +453,35 @@ mod tests {
     use crate::schedule::ScaleSchedule;
     use std::path::Path;
 
-    /// To the byte, however many threads there are, and where the last of them are too few for all threads.
+    /// To the byte, however many threads there are, where the last of them are too few for all threads, and where more threads
+    /// are there than may go side by side.
     #[test]
     fn previews_side_by_side_are_previews() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/starter");
         let device = device::open(DeviceChoice::Cpu).unwrap();
         let bundle = Bundle::open(&folder, &device).unwrap();
         let schedule = ScaleSchedule::nearest(1.0, 7).unwrap();
-        let (first, last) = (schedule.scales[2], schedule.last());
+        let last = schedule.last();
         let layout = Layout::of(&bundle.transformer.config, last);
-        let sums: Vec<_> = (0..5)
-            .map(|seed| {
+        for (scale, threads) in [(2, 1), (2, 2), (2, 3), (4, 5)] {
+            let scale = schedule.scales[scale];
+            let count = scale.tokens() * bundle.transformer.config.token_bits();
+            let sum = |seed| {
                 let stream = Stream::new(seed, 0);
-                let count = first.tokens() * bundle.transformer.config.token_bits();
-                let bits: Vec<u8> = (0..count as u64)
-                    .map(|i| u8::from(stream.normal(i) > 0.0))
-                    .collect();
+                let bits = (0..count as u64).map(|i| u8::from(stream.normal(i) > 0.0));
                 let mut sum = layout.empty();
-                layout.add(&mut sum, &bits, first);
+                layout.add(&mut sum, &bits.collect::<Vec<_>>(), scale);
                 sum
-            })
-            .collect();
-        let one_by_one: Vec<Rgb8Image> = sums
-            .iter()
-            .map(|sum| bundle.preview(sum, first, last).unwrap())
-            .collect();
-        for threads in [1, 2, 3] {
+            };
+            let sums: Vec<_> = (0..5).map(sum).collect();
+            let alone = sums.iter().map(|sum| bundle.preview(sum, scale, last));
+            let alone: Vec<Rgb8Image> = alone.map(Result::unwrap).collect();
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let together: Vec<Rgb8Image> = pool.build().unwrap().install(|| {
-                let previews = bundle.previews(&sums, first, last);
+                let previews = bundle.previews(&sums, scale, last);
                 previews.map(Result::unwrap).collect()
             });
-            assert!(together == one_by_one, "{threads} threads");
+            assert!(together == alone, "{scale:?}, {threads} threads");
         }
     }
 }

@@ -183,6 +183,7 @@ impl Studio<'_> {
                 return Ok(());
             };
             let images = self.bundle.previews(&sums, grid, plan.schedule.last());
+            let (mut told, end) = (group.start, group.end);
             let wanted = group.take_while(|_| !link.is_stopped(job));
             for ((index, image), bits) in wanted.zip(images).zip(&bits.bits) {
                 let own = GenerateSpec {
@@ -196,8 +197,9 @@ impl Studio<'_> {
                     image: image?,
                     spec: own,
                 });
+                told += 1;
             }
-            if link.is_stopped(job) {
+            if told < end {
                 link.tell(Event::Cancelled { job });
                 return Ok(());
             }

@@ -134,7 +134,7 @@ mod tests {
 
     /// Sums are made in the same order, with whole parts, with a rest, and with both.
     #[test]
-    fn both_widths_make_the_same_bits() {
+    fn both_widths_sum_to_the_same_bits() {
         if !has(Set::Wide) || !has(Set::Narrow) {
             return;
         }

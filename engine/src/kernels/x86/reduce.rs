@@ -1,4 +1,4 @@
-//! One value from many: sums and the largest, the same to the bit in either width.
+//! One value from many: sums, the same to the bit in either width, and the largest.
 
 use super::lanes::{
     LANES, Vector, load, load_first_or, maximum, multiply_add, splat, store_first, zero,
@@ -73,7 +73,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// `a + b`, exactly.
+    /// `a + b`, rounded once as any addition.
     #[inline]
     fn add(a: Vector, b: Vector) -> Vector {
         multiply_add(splat(1.0), a, b)
